@@ -1,0 +1,318 @@
+"""The strict parsers for what comes from the network: JSON, numbers, tokens, scopes, base64url.
+
+All raise :class:`StrictError`, and nothing else, on anything that is not exactly right. All take linear time.
+URLs are in :mod:`accredit.core.url` and header fields in :mod:`accredit.core.header`; their names can be imported
+from here as well.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import re
+from itertools import accumulate
+from typing import TYPE_CHECKING, Final, NoReturn
+
+from accredit.core.fault import StrictError, describe
+from accredit.core.header import (
+    is_json_media_type,
+    parse_header_date,
+    parse_rate_limit_reset,
+    parse_retry_after,
+)
+from accredit.core.url import Url, is_link_local, origin_of, parse_url
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = [
+    "StrictError",
+    "Url",
+    "b64url_decode",
+    "b64url_encode",
+    "check_scope_token",
+    "is_json_media_type",
+    "is_link_local",
+    "origin_of",
+    "parse_access_token",
+    "parse_header_date",
+    "parse_json",
+    "parse_json_object",
+    "parse_rate_limit_reset",
+    "parse_retry_after",
+    "parse_scope_member",
+    "parse_seconds",
+    "parse_url",
+    "safe_error_code",
+]
+
+# --- JSON (RFC 8259) ---------------------------------------------------------------------------------------
+
+_BOM: Final = b"\xef\xbb\xbf"
+_MAX_NUMBER: Final = 4300  # characters; the default bound of CPython for integers, kept also where that is lifted
+# Possessive, and matching a string that never ends: no input makes it go over the same bytes twice.
+_STRING: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+_NOT_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
+_STEPS: Final = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+_SURROGATE_ESCAPE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+_KINDS: Final = {
+    list: "an array",
+    str: "a string",
+    bool: "true or false",
+    type(None): "null",
+}
+
+
+def parse_json(data: bytes, *, max_bytes: int, max_depth: int = 32) -> object:
+    """Return the value of a JSON text (RFC 8259, and the advice of RFC 8725, section 3.5 on duplicates).
+
+    Args:
+        data: UTF-8, nothing else; a byte order mark before it is tolerated.
+        max_bytes: most bytes that ``data`` may have.
+        max_depth: most arrays and objects inside each other.
+
+    Raises:
+        StrictError: too long, too deep, not UTF-8, not JSON, a member name twice (however it is escaped), a lone
+            surrogate, NaN or infinity (``1e999`` included), or a number of more than 4300 characters.
+
+    """
+    if len(data) > max_bytes:
+        msg = f"{len(data)} bytes, where {max_bytes} are allowed"
+        raise StrictError(msg)
+    data = data.removeprefix(_BOM)
+    if _depth(data) > max_depth:
+        msg = f"JSON nested deeper than {max_depth}"
+        raise StrictError(msg)
+    # The errors of the standard library hold the whole text, so they must be gone when ours is raised.
+    value: object = None
+    fault = ""
+    try:
+        value = _DECODER.decode(data.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        fault = f"not UTF-8 at byte {error.start}"
+    except json.JSONDecodeError as error:
+        fault = f"not JSON at character {error.pos}"
+    except StrictError as error:
+        fault = str(error)
+    except ValueError:  # the program lowered the bound of the interpreter
+        fault = "a number longer than this interpreter is set to read"
+    if (
+        not fault
+        and _SURROGATE_ESCAPE.search(data)
+        and any(map(_SURROGATE.search, _strings(value)))
+    ):
+        fault = "a lone surrogate in a JSON string"
+    if fault:
+        raise StrictError(fault)
+    return value
+
+
+def parse_json_object(
+    data: bytes, *, max_bytes: int, max_depth: int = 32
+) -> dict[str, object]:
+    """Return the members of a JSON text that is an object; otherwise as :func:`parse_json`.
+
+    Raises:
+        StrictError: as there, and when the JSON text is not an object.
+
+    """
+    value = parse_json(data, max_bytes=max_bytes, max_depth=max_depth)
+    if not isinstance(value, dict):
+        msg = f"{_KINDS.get(type(value), 'a number')} where a JSON object is required"
+        raise StrictError(msg)
+    return value
+
+
+def _depth(data: bytes) -> int:
+    """Return how deep the brackets outside strings go; right for as much of ``data`` as is JSON at all."""
+    brackets = _STRING.sub(b"", data).translate(None, _NOT_BRACKETS)
+    return max(accumulate(map(_STEPS.__getitem__, brackets)), default=0)
+
+
+def _strings(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        for item in value:
+            yield from _strings(item)
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            yield name
+            yield from _strings(item)
+
+
+def _unique_members(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        msg = "a member name twice in one JSON object"
+        raise StrictError(msg)
+    return members
+
+
+def _bounded(number: str) -> str:
+    if len(number) > _MAX_NUMBER:
+        msg = f"a number of {len(number)} characters, where {_MAX_NUMBER} are allowed"
+        raise StrictError(msg)
+    return number
+
+
+def _parse_int(text: str) -> int:
+    return int(_bounded(text))
+
+
+def _parse_float(text: str) -> float:
+    value = float(_bounded(text))
+    if math.isinf(value):
+        msg = "a number too large to be read"
+        raise StrictError(msg)
+    return value
+
+
+def _refuse_constant(_name: str) -> NoReturn:
+    msg = "NaN or infinity, which are not JSON"
+    raise StrictError(msg)
+
+
+_DECODER: Final = json.JSONDecoder(
+    object_pairs_hook=_unique_members,
+    parse_int=_parse_int,
+    parse_float=_parse_float,
+    parse_constant=_refuse_constant,
+)
+
+# --- members of a token response (RFC 6749, section 5.1) ---------------------------------------------------
+
+_MAX_SECONDS: Final = (
+    2**53 - 1
+)  # the integers that every JSON reader agrees on (RFC 8259, section 6)
+_DIGITS: Final = re.compile(r"[0-9]{1,16}")
+_MAX_TOKEN: Final = 64 * 1024
+_NOT_IN_TOKEN: Final = re.compile(r'[^\x21-\x7e]|["\\,]')
+_NOT_IN_SCOPE: Final = re.compile(r'[^\x20-\x7e]|["\\]')
+_ERROR_CODE: Final = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
+
+
+def parse_seconds(value: object) -> int:
+    """Return a number of seconds, such as ``expires_in``; zero and below are for the caller to judge.
+
+    A string of ASCII digits is taken for the number, which some servers mean; fractions are dropped downwards.
+
+    Raises:
+        StrictError: another kind of value (``true`` and null included), NaN, or beyond ±(2⁵³ − 1).
+
+    """
+    if isinstance(value, str) and _DIGITS.fullmatch(value):
+        value = int(value)
+    elif isinstance(value, float) and math.isfinite(value):
+        value = math.floor(value)
+    if not isinstance(value, int) or isinstance(value, bool):
+        msg = "not a number of seconds"
+        raise StrictError(msg)
+    if abs(value) > _MAX_SECONDS:
+        msg = "a number of seconds out of all proportion"
+        raise StrictError(msg)
+    return value
+
+
+def parse_access_token(value: object) -> str:
+    r"""Return an access token that can be put into a header field as it is.
+
+    Visible ASCII (RFC 6749, appendix A.12) but ``"``, ``\`` and the comma; wider than the ``token68`` of RFC 6750,
+    since servers in use are. Nothing is stripped. At most 64 KiB.
+
+    Raises:
+        StrictError: not a string, empty, too long, or a character that is not allowed.
+
+    """
+    if not isinstance(value, str) or not value:
+        msg = "not a string, or empty"
+        raise StrictError(msg)
+    if len(value) > _MAX_TOKEN:
+        msg = f"{len(value)} characters, where {_MAX_TOKEN} are allowed"
+        raise StrictError(msg)
+    if found := _NOT_IN_TOKEN.search(value):
+        msg = f"a character that cannot be in an access token: {describe(value, found.start())}"
+        raise StrictError(msg)
+    return value
+
+
+def parse_scope_member(value: object) -> tuple[str, ...]:
+    """Return the scopes of a ``scope`` member in their order, each once (RFC 6749, section 3.3).
+
+    Several spaces count as one; an empty member is no scope at all, which is not the same as no member.
+
+    Raises:
+        StrictError: not a string, or a character that no scope can have.
+
+    """
+    if not isinstance(value, str):
+        msg = "not a string"
+        raise StrictError(msg)
+    if found := _NOT_IN_SCOPE.search(value):
+        msg = f"a character that cannot be in a scope: {describe(value, found.start())}"
+        raise StrictError(msg)
+    return tuple(dict.fromkeys(filter(None, value.split(" "))))
+
+
+def check_scope_token(text: str) -> str:
+    """Return ``text`` if it is one scope (RFC 6749, appendix A.4).
+
+    Raises:
+        StrictError: empty, or with a space or another character that a scope cannot have.
+
+    """
+    if not text:
+        msg = "an empty scope"
+        raise StrictError(msg)
+    found = _NOT_IN_SCOPE.search(text)
+    index = found.start() if found else text.find(" ")
+    if index >= 0:
+        msg = f"a character that cannot be in a scope: {describe(text, index)}"
+        raise StrictError(msg)
+    return text
+
+
+def safe_error_code(value: object) -> str | None:
+    """Return an ``error`` member (RFC 6749, section 5.2) fit for logs and messages.
+
+    None when it is absent (or null), ``"unknown_error"`` when it is not ``[A-Za-z0-9_.:-]{1,64}``.
+    """
+    if value is None:
+        return None
+    return (
+        value
+        if isinstance(value, str) and _ERROR_CODE.fullmatch(value)
+        else "unknown_error"
+    )
+
+
+# --- base64url (RFC 4648, section 5; RFC 7515, section 2) --------------------------------------------------
+
+_NOT_BASE64URL: Final = re.compile(r"[^A-Za-z0-9_-]")
+
+
+def b64url_decode(text: str) -> bytes:
+    """Return the bytes of a base64url text without padding; each sequence of bytes has one text only.
+
+    Raises:
+        StrictError: padding, any other character, an impossible length, or bits left over that are not zero.
+
+    """
+    if found := _NOT_BASE64URL.search(text):
+        msg = f"not base64url: {describe(text, found.start())}"
+        raise StrictError(msg)
+    if len(text) % 4 == 1:
+        msg = f"not base64url: no bytes have an encoding of {len(text)} characters"
+        raise StrictError(msg)
+    data = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    if b64url_encode(data) != text:
+        msg = "not base64url: the bits left over at the end are not zero"
+        raise StrictError(msg)
+    return data
+
+
+def b64url_encode(data: bytes) -> str:
+    """Return the base64url text of ``data``, without padding."""
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
