@@ -9,42 +9,20 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = [
-    "is_json_media_type",
-    "parse_header_date",
-    "parse_rate_limit_reset",
-    "parse_retry_after",
-]
+__all__ = ["is_json_media_type", "parse_header_date", "parse_rate_limit_reset", "parse_retry_after"]
 
 _JSON_MEDIA_TYPE: Final = re.compile(r"application/(?:[a-z0-9!#$&^_.+-]+\+)?json")
 _DELAY: Final = re.compile(r"[0-9]+")
 _EPOCH: Final = re.compile(r"[0-9]{10,12}")
-_MONTHS: Final = (
-    "Jan",
-    "Feb",
-    "Mar",
-    "Apr",
-    "May",
-    "Jun",
-    "Jul",
-    "Aug",
-    "Sep",
-    "Oct",
-    "Nov",
-    "Dec",
-)
+_MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _DAY: Final = "(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)"
+_LONG_DAY: Final = "(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day"
 _MONTH: Final = f"(?P<month>{'|'.join(_MONTHS)})"
 _TIME: Final = "(?P<hour>[0-9]{2}):(?P<minute>[0-9]{2}):(?P<second>[0-9]{2})"
-_DATES: Final = tuple(
-    map(
-        re.compile,
-        (
-            f"{_DAY}, (?P<day>[0-9]{{2}}) {_MONTH} (?P<year>[0-9]{{4}}) {_TIME} GMT",
-            f"(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day, (?P<day>[0-9]{{2}})-{_MONTH}-(?P<year>[0-9]{{2}}) {_TIME} GMT",
-            f"{_DAY} {_MONTH} (?P<day>[ 0-9][0-9]) {_TIME} (?P<year>[0-9]{{4}})",
-        ),
-    )
+_DATES: Final = (
+    re.compile(f"{_DAY}, (?P<day>[0-9]{{2}}) {_MONTH} (?P<year>[0-9]{{4}}) {_TIME} GMT"),
+    re.compile(f"{_LONG_DAY}, (?P<day>[0-9]{{2}})-{_MONTH}-(?P<year>[0-9]{{2}}) {_TIME} GMT"),  # RFC 850
+    re.compile(f"{_DAY} {_MONTH} (?P<day>[ 0-9][0-9]) {_TIME} (?P<year>[0-9]{{4}})"),  # asctime
 )
 
 
@@ -59,9 +37,7 @@ def parse_header_date(value: str, *, now_wall: float) -> float | None:
 
     ``now_wall`` (seconds since the epoch) tells the century of a year of two digits.
     """
-    found = next(
-        filter(None, (form.fullmatch(value.strip(" \t")) for form in _DATES)), None
-    )
+    found = next(filter(None, (form.fullmatch(value.strip(" \t")) for form in _DATES)), None)
     if found is None:
         return None
     year = int(found["year"])
@@ -86,9 +62,7 @@ def parse_header_date(value: str, *, now_wall: float) -> float | None:
     return moment.timestamp() + leap
 
 
-def parse_retry_after(
-    values: Sequence[str], *, now_wall: float, cap: float = 300.0
-) -> float | None:
+def parse_retry_after(values: Sequence[str], *, now_wall: float, cap: float = 300.0) -> float | None:
     """Return for how many seconds a ``Retry-After`` asks us to stay away (RFC 9110, section 10.2.3).
 
     Args:
@@ -111,14 +85,10 @@ def parse_retry_after(
     return None if date is None else min(max(date - now_wall, 0.0), cap)
 
 
-def parse_rate_limit_reset(
-    value: str | None, *, now_wall: float, cap: float = 300.0
-) -> float | None:
+def parse_rate_limit_reset(value: str | None, *, now_wall: float, cap: float = 300.0) -> float | None:
     """Return for how many seconds an ``X-Rate-Limit-Reset`` (seconds since the epoch, as Okta sends it) holds us off.
 
     From 0 to ``cap``; None when it is absent or no plausible time, such as a number of seconds to wait.
     """
     text = (value or "").strip(" \t")
-    return (
-        min(max(float(text) - now_wall, 0.0), cap) if _EPOCH.fullmatch(text) else None
-    )
+    return min(max(float(text) - now_wall, 0.0), cap) if _EPOCH.fullmatch(text) else None

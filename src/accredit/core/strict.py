@@ -98,20 +98,14 @@ def parse_json(data: bytes, *, max_bytes: int, max_depth: int = 32) -> object:
         fault = str(error)
     except ValueError:  # the program lowered the bound of the interpreter
         fault = "a number longer than this interpreter is set to read"
-    if (
-        not fault
-        and _SURROGATE_ESCAPE.search(data)
-        and any(map(_SURROGATE.search, _strings(value)))
-    ):
+    if not fault and _SURROGATE_ESCAPE.search(data) and any(map(_SURROGATE.search, _strings(value))):
         fault = "a lone surrogate in a JSON string"
     if fault:
         raise StrictError(fault)
     return value
 
 
-def parse_json_object(
-    data: bytes, *, max_bytes: int, max_depth: int = 32
-) -> dict[str, object]:
+def parse_json_object(data: bytes, *, max_bytes: int, max_depth: int = 32) -> dict[str, object]:
     """Return the members of a JSON text that is an object; otherwise as :func:`parse_json`.
 
     Raises:
@@ -184,9 +178,7 @@ _DECODER: Final = json.JSONDecoder(
 
 # --- members of a token response (RFC 6749, section 5.1) ---------------------------------------------------
 
-_MAX_SECONDS: Final = (
-    2**53 - 1
-)  # the integers that every JSON reader agrees on (RFC 8259, section 6)
+_MAX_SECONDS: Final = 2**53 - 1  # the integers that every JSON reader agrees on (RFC 8259, section 6)
 _DIGITS: Final = re.compile(r"[0-9]{1,16}")
 _MAX_TOKEN: Final = 64 * 1024
 _NOT_IN_TOKEN: Final = re.compile(r'[^\x21-\x7e]|["\\,]')
@@ -200,7 +192,7 @@ def parse_seconds(value: object) -> int:
     A string of ASCII digits is taken for the number, which some servers mean; fractions are dropped downwards.
 
     Raises:
-        StrictError: another kind of value (``true`` and null included), NaN, or beyond ±(2⁵³ − 1).
+        StrictError: another kind of value (``true`` and null included), NaN, or beyond 2**53 - 1 either way.
 
     """
     if isinstance(value, str) and _DIGITS.fullmatch(value):
@@ -281,11 +273,7 @@ def safe_error_code(value: object) -> str | None:
     """
     if value is None:
         return None
-    return (
-        value
-        if isinstance(value, str) and _ERROR_CODE.fullmatch(value)
-        else "unknown_error"
-    )
+    return value if isinstance(value, str) and _ERROR_CODE.fullmatch(value) else "unknown_error"
 
 
 # --- base64url (RFC 4648, section 5; RFC 7515, section 2) --------------------------------------------------

@@ -23,9 +23,7 @@ _DEFAULT_PORTS: Final = {"https": 443, "http": 80}
 _START: Final = re.compile(r"(https?)://([^/?#]*)", re.IGNORECASE | re.ASCII)
 _UNREADABLE: Final = re.compile(r"[\x00-\x20\x7f-\x9f\\\s\ud800-\udfff]")
 # What RFC 3986 allows in a path and a query, and a percent sign that starts no escape.
-_NOT_IN_PATH: Final = re.compile(
-    r"[^A-Za-z0-9\-._~:/?@!$&'()*+,;=%]|%(?![0-9A-Fa-f]{2})"
-)
+_NOT_IN_PATH: Final = re.compile(r"[^A-Za-z0-9\-._~:/?@!$&'()*+,;=%]|%(?![0-9A-Fa-f]{2})")
 # Underscores are not in host names but are in names that container networks give to services.
 _LABEL: Final = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 _NUMBER: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
@@ -74,9 +72,7 @@ class Url:
         return _is_loopback(self.host)
 
 
-def parse_url(
-    text: str, *, allow_insecure_http: bool = False, purpose: str = "URL"
-) -> Url:
+def parse_url(text: str, *, allow_insecure_http: bool = False, purpose: str = "URL") -> Url:
     """Return the parts of an absolute URL of an authorization server.
 
     Args:
@@ -106,9 +102,7 @@ def parse_url(
         msg = f"{purpose}: a link-local address, which is never contacted"
         raise StrictError(msg)
     if scheme == "http" and not allow_insecure_http and not _is_loopback(host):
-        msg = (
-            f"{purpose}: plain http, which is for localhost, 127.0.0.0/8 and [::1] only"
-        )
+        msg = f"{purpose}: plain http, which is for localhost, 127.0.0.0/8 and [::1] only"
         raise StrictError(msg)
     path, _, query = text[end:].partition("?")
     return Url(text=text, scheme=scheme, host=host, port=port, path=path, query=query)
@@ -203,7 +197,9 @@ def _parse_name(name: str, purpose: str) -> str:
         host = _punycode(host, purpose)
     labels = host.split(".")
     if len(host) > _MAX_HOST or not all(map(_LABEL.fullmatch, labels)):
-        msg = f"{purpose}: malformed host name (a trailing dot, an empty or overlong label, or a character out of place)"
+        msg = (
+            f"{purpose}: malformed host name (a trailing dot, an empty or overlong label, or a character out of place)"
+        )
         raise StrictError(msg)
     if _NUMBER.fullmatch(labels[-1]) and not _is_ipv4(host):
         # Some readers take 2130706433, 0x7f.1 and 127.1 for 127.0.0.1.
@@ -245,8 +241,4 @@ def _is_loopback(host: str) -> bool:
 
 def _origin(scheme: str, host: str, port: int) -> str:
     name = f"[{host}]" if ":" in host else host
-    return (
-        f"{scheme}://{name}"
-        if port == _DEFAULT_PORTS[scheme]
-        else f"{scheme}://{name}:{port}"
-    )
+    return f"{scheme}://{name}" if port == _DEFAULT_PORTS[scheme] else f"{scheme}://{name}:{port}"
