@@ -1,0 +1,184 @@
+"""How a client proves who it is at the token endpoint: one small value per IANA method name.
+
+A method says where its secret comes from (``source``, None when it needs none) and how the secret goes into
+a token request (:meth:`ClientAuthentication.apply`). More methods are more values of the same shape.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, runtime_checkable
+from urllib.parse import quote
+
+from accredit.core.secret import (
+    CallableSecret,
+    EnvironmentSecret,
+    FileSecret,
+    LiteralSecret,
+    Secret,
+    SecretSource,
+)
+from accredit.errors import ConfigurationError
+
+Parameters = tuple[tuple[str, str], ...]
+
+
+@runtime_checkable
+class ClientAuthentication(Protocol):
+    """A client authentication method (RFC 6749, section 2.3)."""
+
+    @property
+    def method(self) -> str:
+        """The name in the IANA registry "OAuth Token Endpoint Authentication Methods"."""
+
+    @property
+    def source(self) -> SecretSource | None:
+        """Where the secret comes from; None for a method without one."""
+
+    def apply(self, client_id: str, secret: Secret | None) -> tuple[Parameters, Parameters]:
+        """Return the header fields and the form parameters that authenticate the client."""
+
+    def check(self, client_id: str) -> None:
+        """Refuse, with :class:`~accredit.errors.ConfigurationError`, what could never work."""
+
+
+def as_secret_source(secret: str | Secret | SecretSource) -> SecretSource:
+    """Return the source for what a user gave: a text, a :class:`Secret`, or a source."""
+    if isinstance(secret, LiteralSecret | EnvironmentSecret | FileSecret | CallableSecret):
+        return secret
+    if isinstance(secret, Secret):
+        checked_secret(secret)
+        return LiteralSecret(secret)
+    if isinstance(secret, str):
+        return LiteralSecret(checked_secret(Secret(secret)))
+    if callable(secret):
+        return CallableSecret(secret)
+    raise ConfigurationError(
+        f"a client secret must be a text, a Secret, a source or a callable, not {type(secret).__name__}.",
+        advice="Give the text, or Secret.from_file(...), Secret.from_environment(...), or a function.",
+        key="client_secret",
+    )
+
+
+def checked_secret(secret: Secret, *, origin: str = "client_secret") -> Secret:
+    """Return ``secret`` if it may be sent; raise ConfigurationError naming ``origin`` otherwise.
+
+    Any characters but controls are legal (RFC 6749, appendix A.2 and 2.3.1); blank secrets are not.
+    """
+    text = secret.reveal()
+    if not text.strip():
+        raise ConfigurationError(
+            f"the secret from {origin} is empty.",
+            advice="Check that the file, variable or function gives the client secret.",
+            key="client_secret",
+        )
+    bad = first_control(text)
+    if bad is not None:
+        position, code = bad
+        raise ConfigurationError(
+            f"the secret from {origin} has the character U+{code:04X} at position {position}.",
+            advice="A secret may hold any character except controls and lone surrogates; look for a stray line break.",
+            key="client_secret",
+        )
+    return secret
+
+
+def first_control(text: str) -> tuple[int, int] | None:
+    """Return position and code point of the first control character or lone surrogate, or None."""
+    for position, character in enumerate(text):
+        code = ord(character)
+        if code < 0x20 or 0x7F <= code <= 0x9F or 0xD800 <= code <= 0xDFFF:
+            return position, code
+    return None
+
+
+def percent_encode(text: str) -> str:
+    """Encode for HTTP Basic (RFC 6749, section 2.3.1): UTF-8, ``%20`` for a space, ``-._~`` plain."""
+    return quote(text, safe="-._~")
+
+
+@dataclass(frozen=True, slots=True)
+class ClientSecretBasic:
+    """``client_secret_basic``: id and secret in the ``Authorization`` header (RFC 6749, section 2.3.1).
+
+    Attributes:
+        secret: a text, a :class:`~accredit.Secret`, a source of one, or a synchronous callable.
+        basic_encoding: ``"percent"`` (the RFC) or ``"raw"`` for servers that do not decode id and secret.
+
+    """
+
+    secret: str | Secret | SecretSource = field(repr=False)
+    basic_encoding: Literal["percent", "raw"] = "percent"
+
+    def __post_init__(self) -> None:
+        """Turn the secret into a source, so that no plain text is kept."""
+        object.__setattr__(self, "secret", as_secret_source(self.secret))
+        if self.basic_encoding not in {"percent", "raw"}:
+            raise ConfigurationError(
+                "basic_encoding is neither 'percent' nor 'raw'.",
+                advice="Use 'percent' unless the server does not decode the id and the secret.",
+                key="basic_encoding",
+            )
+
+    @property
+    def method(self) -> str:
+        """``client_secret_basic``."""
+        return "client_secret_basic" if self.basic_encoding == "percent" else "client_secret_basic;raw"
+
+    @property
+    def source(self) -> SecretSource:
+        """Where the secret comes from."""
+        return as_secret_source(self.secret)
+
+    def check(self, client_id: str) -> None:
+        """Refuse a raw client id with a colon: the server could not tell where it ends (RFC 7617, section 2)."""
+        if self.basic_encoding == "raw" and ":" in client_id:
+            raise ConfigurationError(
+                "a client id with a colon cannot be sent with basic_encoding 'raw'.",
+                advice="Use basic_encoding 'percent', or client_auth 'client_secret_post'.",
+                key="client_id",
+            )
+
+    def apply(self, client_id: str, secret: Secret | None) -> tuple[Parameters, Parameters]:
+        """Return the ``Authorization`` header, and no form parameter."""
+        text = secret.reveal() if secret is not None else ""
+        if self.basic_encoding == "percent":
+            pair = f"{percent_encode(client_id)}:{percent_encode(text)}"
+        else:
+            pair = f"{client_id}:{text}"
+        return (("authorization", "Basic " + b64encode(pair.encode()).decode()),), ()
+
+
+@dataclass(frozen=True, slots=True)
+class ClientSecretPost:
+    """``client_secret_post``: id and secret as form parameters (RFC 6749, section 2.3.1).
+
+    Attributes:
+        secret: a text, a :class:`~accredit.Secret`, a source of one, or a synchronous callable.
+
+    """
+
+    secret: str | Secret | SecretSource = field(repr=False)
+
+    def __post_init__(self) -> None:
+        """Turn the secret into a source, so that no plain text is kept."""
+        object.__setattr__(self, "secret", as_secret_source(self.secret))
+
+    @property
+    def method(self) -> str:
+        """``client_secret_post``."""
+        return "client_secret_post"
+
+    @property
+    def source(self) -> SecretSource:
+        """Where the secret comes from."""
+        return as_secret_source(self.secret)
+
+    def check(self, client_id: str) -> None:
+        """Accept every client id."""
+
+    def apply(self, client_id: str, secret: Secret | None) -> tuple[Parameters, Parameters]:
+        """Return no header, and the two form parameters."""
+        text = secret.reveal() if secret is not None else ""
+        return (), (("client_id", client_id), ("client_secret", text))

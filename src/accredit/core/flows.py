@@ -1,0 +1,503 @@
+"""The life of a token, as flows: obtain, renew after a refusal, discover.
+
+A flow yields effects (:mod:`accredit.core.effects`) and returns its result; errors are results too and are
+raised only where a caller waits. It owns no socket, lock, clock or thread, and never yields in a ``finally``:
+it can be abandoned at any effect.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from accredit.core.discovery import ATTEMPTS, failure_error, is_fatal, metadata_of
+from accredit.core.effects import (
+    Credential,
+    Flow,
+    claim,
+    cool,
+    emit,
+    endpoint_hold,
+    fail,
+    hold_endpoint,
+    mark_suspect,
+    nonce,
+    now,
+    pause,
+    publish,
+    random,
+    read_secret,
+    send,
+)
+from accredit.core.events import (
+    AttemptFailed,
+    LifetimeClamped,
+    RecordRefused,
+    TokenRefused,
+)
+from accredit.core.identity import encode
+from accredit.core.messages import Failure, Response
+from accredit.core.metadata import ServerMetadata
+from accredit.core.records import (
+    Held,
+    Hold,
+    Lead,
+    Record,
+    Satisfied,
+    Stored,
+    StoreDown,
+    Wait,
+    next_generation,
+)
+from accredit.core.registration import ClientRegistration, TokenRequest
+from accredit.core.renewal import (
+    THROTTLE_LAST,
+    UNREACHABLE_LAST,
+    attempt_pause,
+    back_off,
+    leeway_for,
+)
+from accredit.core.token import IssuedToken, parse_token_response, token_request
+from accredit.errors import (
+    AccreditError,
+    AuthorizationServerError,
+    ConfigurationError,
+    CredentialRefusedError,
+    DiscoveryError,
+    MalformedResponseError,
+    ThrottledError,
+    UnreachableError,
+)
+
+LEASE_BEYOND_DEADLINE = 2.0
+LONGEST_LEASE = 15.0
+YOUNG = 5.0
+PATIENCE = 1.0
+COOL_DOWN = 60.0
+_POLL_FIRST = 0.010
+_POLL_LAST = 0.050
+
+
+@dataclass(frozen=True, slots=True)
+class Obtained:
+    """A flight that succeeded.
+
+    Attributes:
+        stored: the record.
+        since: local time from which ``stored.remaining`` counts.
+        source: ``"server"`` when this flight asked for it, ``"store"`` when another had.
+
+    """
+
+    stored: Stored
+    since: float
+    source: Literal["server", "store"]
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A flight that failed.
+
+    Attributes:
+        error: why.
+        hold: seconds during which no further request is to be made.
+        credential: tag of the credential refused, ``""`` when it does not matter whose it is.
+        counts: whether a request was made that failed, so that the next hold is longer.
+
+    """
+
+    error: AccreditError
+    hold: float
+    credential: str = ""
+    counts: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What a process remembers of earlier failures for an identity.
+
+    Attributes:
+        failures: failures in a row.
+        refused: the refusal of a credential that still holds; it stands as long as the secret is the same.
+
+    """
+
+    failures: int = 0
+    refused: Failed | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Surfaced:
+    """The refusal of an API is to reach the caller as it is.
+
+    Attributes:
+        reason: why nothing was renewed.
+
+    """
+
+    reason: Literal["cooling"]
+
+
+NOTHING = Past()
+
+
+@dataclass(frozen=True, slots=True)
+class _Issued:
+    token: IssuedToken
+    sent: float
+    sent_wall: float
+
+
+# -- obtain -------------------------------------------------------------------------------------------
+
+
+def obtain(
+    request: TokenRequest, *, newer_than: int | None, owner: str, past: Past = NOTHING
+) -> Flow[Obtained | Failed]:
+    """Get a token newer than ``newer_than``: another's from the store, or one from the server as the only asker.
+
+    Args:
+        request: what is wanted.
+        newer_than: the generation that will not do; None when any usable one will.
+        owner: a name drawn for this flight, under which it holds the lease.
+        past: what this process remembers of failures; the store may know of more.
+
+    """
+    start = yield from now()
+    deadline = start.local + request.registration.deadline
+    credential = yield from read_secret(request.registration.client_auth.source)
+    if isinstance(credential, ConfigurationError):
+        return Failed(credential, 0.0)
+    if past.refused is not None and past.refused.credential == credential.tag:
+        return past.refused
+    turn = yield from _await_turn(request, newer_than, credential, owner, deadline)
+    if not isinstance(turn, Lead):
+        return turn
+    return (
+        yield from _lead(
+            request,
+            newer_than,
+            credential,
+            owner,
+            deadline,
+            max(turn.failures, past.failures),
+        )
+    )
+
+
+def _await_turn(
+    request: TokenRequest,
+    newer_than: int | None,
+    credential: Credential,
+    owner: str,
+    deadline: float,
+) -> Flow[Lead | Obtained | Failed]:
+    """Claim until there is a record, the lease, a hold, or no time left."""
+    identity = request.identity
+    polls = 0
+    while True:
+        before = yield from now()
+        lease = min(LONGEST_LEASE, max(deadline - before.local, 0.0) + LEASE_BEYOND_DEADLINE)
+        answer = yield from claim(
+            identity,
+            newer_than=newer_than,
+            credential=credential.tag,
+            owner=owner,
+            lease=lease,
+        )
+        if isinstance(answer, StoreDown):
+            return Lead()
+        match answer.directive:
+            case Satisfied() if answer.stored is not None:
+                refused = _unusable(answer.stored, request, before.wall)
+                if refused is None:
+                    return Obtained(_bounded(answer.stored, before.wall), before.local, "store")
+                # Left in place for whoever can use it: go on alone rather than fight over it.
+                yield from emit(RecordRefused(identity.registration, identity.principal, refused))
+                return Lead()
+            case Held(hold):
+                return Failed(
+                    hold.error.held_for(hold.seconds),
+                    hold.seconds,
+                    hold.credential,
+                    counts=False,
+                )
+            case Wait(seconds):
+                polls += 1
+                draw = yield from random()
+                rest = min(
+                    seconds,
+                    _POLL_FIRST + draw * (min(_POLL_LAST, _POLL_FIRST * 2**polls) - _POLL_FIRST),
+                )
+                if before.local + rest >= deadline:
+                    return Failed(
+                        _deadline_error(request, "another process is obtaining the token"),
+                        0.0,
+                    )
+                yield from pause(max(rest, _POLL_FIRST))
+            case Lead() as lead:
+                return lead
+            case _:
+                return Lead()
+
+
+def _unusable(stored: Stored, request: TokenRequest, wall: float) -> str | None:
+    """Return why a found record is not to be used, or None."""
+    record = stored.record
+    if record.identity != request.identity.encoded:
+        return "identity"
+    if not 0 < record.lifetime <= request.registration.max_lifetime:
+        return "lifetime"
+    if min(stored.remaining, record.expires_at - wall) <= leeway_for(record.lifetime, request.registration.leeway):
+        return "expired"
+    return None
+
+
+def _bounded(stored: Stored, wall: float) -> Stored:
+    # The store's clock gives the remaining life; what the record says of itself can only shorten it.
+    remaining = min(stored.remaining, stored.record.lifetime, stored.record.expires_at - wall)
+    return Stored(stored.record, remaining, stored.suspect)
+
+
+def _lead(  # noqa: PLR0913 - the state of one flight, passed once
+    request: TokenRequest,
+    newer_than: int | None,
+    credential: Credential,
+    owner: str,
+    deadline: float,
+    failures: int,
+) -> Flow[Obtained | Failed]:
+    """Make the one request of the fleet, and publish what comes of it."""
+    identity = request.identity
+    throttle = throttle_key(request.registration)
+    held = yield from endpoint_hold(throttle)
+    if isinstance(held, Hold):
+        yield from fail(identity, owner=owner, hold=None)
+        return Failed(held.error.held_for(held.seconds), held.seconds, counts=False)
+    outcome = yield from _ask_server(request, credential, owner, newer_than, deadline)
+    if isinstance(outcome, CredentialRefusedError):
+        # The source may have been rotated while this process held the old secret: one immediate try, only if so.
+        again = yield from read_secret(request.registration.client_auth.source)
+        if isinstance(again, Credential) and again.tag != credential.tag:
+            credential = again
+            outcome = yield from _ask_server(request, credential, owner, newer_than, deadline)
+    if isinstance(outcome, AuthorizationServerError):
+        return (yield from _give_up(request, outcome, credential, owner, failures))
+    issued = outcome.token
+    if issued.clamped_from is not None:
+        clamped = LifetimeClamped(
+            identity.registration,
+            identity.principal,
+            issued.clamped_from,
+            issued.lifetime,
+        )
+        yield from emit(clamped)
+    bits = yield from nonce()
+    record = Record(
+        identity.encoded,
+        issued.value,
+        issued.lifetime,
+        outcome.sent_wall + issued.lifetime,
+        next_generation(newer_than or 0, bits),
+        issued.granted_scope,
+        issued.refresh_in,
+        issued.members,
+    )
+    before = yield from now()
+    # The life began when the request was sent, so the store gets what is left of it.
+    rest = issued.lifetime - (before.local - outcome.sent)
+    kept = yield from publish(
+        identity,
+        owner=owner,
+        record=record,
+        remaining=rest,
+        credential=credential.tag,
+        based_on=newer_than,
+    )
+    if isinstance(kept, Stored) and kept.record.value != record.value and _unusable(kept, request, before.wall) is None:
+        # Another process published meanwhile and its token lives longer: the fleet keeps one.
+        return Obtained(_bounded(kept, before.wall), before.local, "store")
+    generation = kept.record.generation if isinstance(kept, Stored) and kept.record.value == record.value else None
+    final = record if generation is None else _with_generation(record, generation)
+    return Obtained(Stored(final, issued.lifetime), outcome.sent, "server")
+
+
+def _with_generation(record: Record, generation: int) -> Record:
+    return Record(
+        record.identity,
+        record.value,
+        record.lifetime,
+        record.expires_at,
+        generation,
+        record.granted_scope,
+        record.refresh_in,
+        record.members,
+    )
+
+
+def _give_up(
+    request: TokenRequest,
+    error: AuthorizationServerError,
+    credential: Credential,
+    owner: str,
+    failures: int,
+) -> Flow[Failed]:
+    """Turn a failure into the hold it deserves, and give the lease back."""
+    draw = yield from random()
+    count = failures + 1
+    tag = ""
+    if isinstance(error, ThrottledError):
+        seconds = error.retry_after if error.retry_after is not None else back_off(count, draw)
+        seconds = min(seconds, THROTTLE_LAST)
+        yield from hold_endpoint(throttle_key(request.registration), Hold(seconds, error, count))
+    elif isinstance(error, UnreachableError | DiscoveryError):
+        seconds = back_off(count, draw, last=UNREACHABLE_LAST)
+    else:
+        seconds = back_off(count, draw)
+        tag = credential.tag if isinstance(error, CredentialRefusedError) else ""
+    error = error.held_for(seconds)
+    yield from fail(request.identity, owner=owner, hold=Hold(seconds, error, count, tag))
+    return Failed(error, seconds, tag)
+
+
+def throttle_key(registration: ClientRegistration) -> str:
+    """Return what a throttle is kept under: the server as configured, and the client."""
+    server = registration.issuer or registration.metadata_url or registration.token_endpoint or ""
+    return encode([("server", (server,)), ("client", (registration.client_id,))]).hex()
+
+
+def _ask_server(
+    request: TokenRequest,
+    credential: Credential,
+    owner: str,
+    newer_than: int | None,
+    deadline: float,
+) -> Flow[_Issued | AuthorizationServerError]:
+    """Find the token endpoint and ask it, with further attempts after faults that may pass."""
+    registration = request.registration
+    endpoint = registration.token_endpoint
+    if endpoint is None:
+        metadata = yield from metadata_of(registration, deadline)
+        if not isinstance(metadata, ServerMetadata):
+            return metadata
+        endpoint = metadata.token_endpoint
+    last: AuthorizationServerError | None = None
+    for attempt in range(ATTEMPTS):
+        if attempt:
+            go_on = yield from _between_attempts(request, last, attempt, deadline)
+            if not go_on:
+                break
+            # Claiming again as the owner extends the lease; a record that came meanwhile is left to the next asker.
+            yield from claim(
+                request.identity,
+                newer_than=newer_than,
+                credential=credential.tag,
+                owner=owner,
+                lease=LONGEST_LEASE,
+            )
+        sent = yield from now()
+        remaining = deadline - sent.local
+        if remaining <= 0:
+            return last or _deadline_error(request, "there was no time left to ask the token endpoint", endpoint)
+        response = yield from send(token_request(request, endpoint, credential.secret), timeout=remaining)
+        received = yield from now()
+        outcome = _judge(response, request, endpoint, credential, received.wall)
+        if isinstance(outcome, IssuedToken):
+            left = outcome.lifetime - (received.local - sent.local)
+            if left <= leeway_for(outcome.lifetime, registration.leeway):
+                return _expired_on_arrival(endpoint, outcome.lifetime)
+            return _Issued(outcome, sent.local, sent.wall)
+        last = outcome
+        if not isinstance(outcome, UnreachableError) or is_fatal(response):
+            return outcome
+    return last or _deadline_error(request, "there was no time left to ask the token endpoint", endpoint)
+
+
+def _judge(
+    response: Response | Failure,
+    request: TokenRequest,
+    endpoint: str,
+    credential: Credential,
+    wall: float,
+) -> IssuedToken | AuthorizationServerError:
+    if isinstance(response, Failure):
+        return failure_error(response, endpoint, "the token endpoint")
+    return parse_token_response(response, request, endpoint, credential.secret, now_wall=wall)
+
+
+def _between_attempts(
+    request: TokenRequest,
+    error: AuthorizationServerError | None,
+    attempt: int,
+    deadline: float,
+) -> Flow[bool]:
+    """Pause with full jitter before a further attempt; False when there is no time for one."""
+    draw = yield from random()
+    seconds = attempt_pause(attempt - 1, draw)
+    instant = yield from now()
+    if error is None or instant.local + seconds >= deadline:
+        return False
+    identity = request.identity
+    yield from emit(AttemptFailed(identity.registration, identity.principal, error, seconds))
+    yield from pause(seconds)
+    return True
+
+
+def _expired_on_arrival(endpoint: str, lifetime: float) -> MalformedResponseError:
+    return MalformedResponseError(
+        f"the token was expired on arrival: it lives {lifetime:g} s and the answer took as long.",
+        advice="Have the server issue tokens that live longer, or find out why it answers so slowly.",
+        endpoint=endpoint,
+        status=200,
+    )
+
+
+def _deadline_error(request: TokenRequest, reason: str, endpoint: str | None = None) -> UnreachableError:
+    registration = request.registration
+    return UnreachableError(
+        f"no token for registration {registration.id!r} within {registration.deadline:g} s: {reason}.",
+        advice="Check that the authorization server is up and reachable, or give the registration a longer deadline.",
+        endpoint=endpoint or registration.server,
+    )
+
+
+# -- an API refused the token ---------------------------------------------------------------------------
+
+
+def renew_refused(
+    request: TokenRequest,
+    *,
+    generation: int,
+    age: float,
+    origin: str,
+    owner: str,
+    past: Past = NOTHING,
+) -> Flow[Obtained | Failed | Surfaced]:
+    """Replace a token that an API answered with 401: mark that generation suspect and get a newer one.
+
+    Args:
+        request: what the token was for.
+        generation: the generation that was refused.
+        age: seconds since the token came into this process.
+        origin: origin of the API that refused it.
+        owner: a name drawn for this flight.
+        past: what this process remembers of failures.
+
+    """
+    identity = request.identity
+    outcome = yield from mark_suspect(identity, generation=generation, origin=origin)
+    if outcome == "cooling":
+        yield from emit(TokenRefused(identity.registration, identity.principal, origin, "cooling"))
+        return Surfaced("cooling")
+    state: Literal["newer", "renewing"] = "newer" if outcome == "newer" else "renewing"
+    yield from emit(TokenRefused(identity.registration, identity.principal, origin, state))
+    result = yield from obtain(request, newer_than=generation, owner=owner, past=past)
+    if age < YOUNG and isinstance(result, Obtained) and result.source == "server":
+        # An API that refuses a token seconds old may be behind on replication; the new one gets a second to arrive.
+        yield from pause(PATIENCE)
+    return result
+
+
+def cool_down(request: TokenRequest, *, origin: str) -> Flow[None]:
+    """Remember that this API refuses even a new token, so that it does not cause renewal after renewal."""
+    yield from cool(request.identity, origin=origin, seconds=COOL_DOWN)

@@ -1,0 +1,504 @@
+"""The engine: runs flows in production, once for however many callers wait.
+
+It answers each effect of a flow with a blocking call on a worker thread. Callers only wait (:mod:`accredit.runtime.flight`),
+or get the token at once. Both faces of :mod:`accredit.manager` stand on one engine.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Literal
+
+from accredit.clock import Clock, SystemClock
+from accredit.core import effects
+from accredit.core.effects import Flow
+from accredit.core.events import (
+    Event,
+    FlightFailed,
+    SameTokenAgain,
+    TokenObtained,
+    TokenRefused,
+)
+from accredit.core.flows import (
+    COOL_DOWN,
+    Failed,
+    Obtained,
+    Past,
+    Surfaced,
+    cool_down,
+    obtain,
+    renew_refused,
+)
+from accredit.core.records import Stored, is_newer
+from accredit.core.registration import TokenRequest
+from accredit.core.strict import origin_of
+from accredit.core.token import AccessToken
+from accredit.errors import (
+    AccreditError,
+    AuthorizationServerError,
+    ConfigurationError,
+    UnreachableError,
+)
+from accredit.instrumentation import Hook, log_event
+from accredit.runtime.driver import Driver, Transport
+from accredit.runtime.flight import Flight
+from accredit.runtime.guarded_store import GuardedStore
+from accredit.runtime.keeper import Keeper
+from accredit.runtime.slot import Landing, Slot, make_token
+from accredit.runtime.workers import Workers
+from accredit.stores.contract import Store
+
+Renewal = Literal["thread", "inline"]
+_LOG = logging.getLogger("accredit")
+_SECRET_LOOK_INTERVAL = 1.0
+_MOST_COOLING = 64
+
+
+class Engine:
+    """One cache and one flight per identity, for threads and for tasks of any event loop."""
+
+    def __init__(  # noqa: PLR0913 - the parts of an engine, each replaceable
+        self,
+        *,
+        store: Store,
+        transport: Callable[[], Transport],
+        clock: Clock | None = None,
+        renewal: Renewal = "thread",
+        max_entries: int = 10_000,
+        hooks: tuple[Hook, ...] = (),
+    ) -> None:
+        """Put the parts together; nothing is opened and no thread starts."""
+        self.clock: Clock = clock or SystemClock()
+        self.now = self.clock.now
+        self.slots: dict[bytes, Slot] = {}
+        self._hooks = hooks
+        self._inline = renewal == "inline"
+        self._max_entries = max_entries
+        self._lock = threading.Lock()
+        self._workers = Workers()
+        self._random = random.Random()  # noqa: S311 - jitter and generation bits, no secret
+        self._closed = False
+        self.store = GuardedStore(store, now=self.now, random=self._random.random, on_failure=self.emit)
+        self._driver = Driver(
+            clock=self.clock, store=self.store, transport=transport, chance=self._random, emit=self.emit
+        )
+        self.keeper = Keeper(self.clock, self.renew_if_due)
+        _register(self)
+
+    # -- slots ---------------------------------------------------------------------------------------
+
+    def slot_for(self, request: TokenRequest) -> Slot:
+        """Return the slot of that identity; its registration is from now on the one of ``request``."""
+        key = request.identity.fingerprint
+        with self._lock:
+            slot = self.slots.get(key)
+            if slot is None:
+                self._make_room()
+                slot = self.slots[key] = Slot(request, _origin(request))
+            elif slot.request is not request and slot.request.registration is not request.registration:
+                # A repository may change at run time (another secret, other time-outs) under the same identity.
+                slot.request = request
+            return slot
+
+    def _make_room(self) -> None:
+        while len(self.slots) >= self._max_entries:
+            for key, slot in self.slots.items():
+                if slot.flight is None and not slot.kept:
+                    slot.evicted = True
+                    slot.fresh = None
+                    del self.slots[key]
+                    break
+            else:
+                return  # All are in flight or kept fresh: rather one too many than a token lost.
+
+    # -- callers -------------------------------------------------------------------------------------
+
+    def acquire(self, slot: Slot, newer_than: int | None = None) -> AccessToken | Flight[Landing]:
+        """Return the token at once, or the flight to wait for. Starts the renewal that is due.
+
+        Raises:
+            AuthorizationServerError: no token is usable and no request may be made yet.
+            ConfigurationError: the manager is closed.
+
+        """
+        start = False
+        with self._lock:
+            self._check_open()
+            now = self.now()
+            token = slot.usable(now)
+            if token is None and slot.flight is None and newer_than is None:
+                token = self._from_memory(slot)
+            if newer_than is not None and token is not None and not is_newer(token.generation, newer_than):
+                token = None
+            flight = slot.flight
+            if token is not None:
+                calm = not slot.suspect or (flight is None and now < slot.retry_at)
+                if calm:
+                    if flight is not None or now < token.renew_at or now < slot.retry_at:
+                        return token
+                    flight = self._board(slot)
+                    result: AccessToken | Flight[Landing] = token
+                    start = True
+                else:
+                    start = flight is None
+                    flight = flight or self._board(slot)
+                    result = flight
+            else:
+                if flight is None:
+                    self._check_hold(slot, now)
+                    flight = self._board(slot)
+                    start = True
+                result = flight
+            newest = slot.token
+        if start:
+            floor = newest.generation if newest is not None else None
+            if newer_than is not None and (floor is None or is_newer(newer_than, floor)):
+                floor = newer_than
+            owner = self._owner()
+            past = _past(slot, now)
+            self._take_off(
+                slot,
+                flight,
+                lambda: obtain(slot.request, newer_than=floor, owner=owner, past=past),
+            )
+            if flight.done and self._inline and isinstance(result, AccessToken):
+                return slot.usable(self.now()) or result
+        return result
+
+    def refused(self, slot: Slot, token: AccessToken, origin: str) -> AccessToken | Flight[Landing] | None:
+        """Deal with a 401 that an API at ``origin`` gave to ``token``.
+
+        Returns:
+            a newer token, the flight that will bring one, or None when the 401 is to reach the caller.
+
+        """
+        with self._lock:
+            self._check_open()
+            now = self.now()
+            held = slot.usable(now)
+            if held is not None and is_newer(held.generation, token.generation):
+                return slot.flight if slot.suspect and slot.flight is not None else held
+            if slot.is_cooling(origin, now):
+                cooling = True
+            else:
+                cooling = False
+                slot.mark_suspect(token.generation)
+                if slot.flight is not None:
+                    return slot.flight
+                if now < slot.retry_at:
+                    return None
+                flight = self._board(slot)
+        if cooling:
+            self.emit(
+                TokenRefused(
+                    slot.request.registration.id,
+                    slot.request.principal,
+                    origin,
+                    "cooling",
+                )
+            )
+            return None
+        owner = self._owner()
+        age = now - token.received_at
+        past = _past(slot, now)
+        self._take_off(
+            slot,
+            flight,
+            lambda: renew_refused(
+                slot.request,
+                generation=token.generation,
+                age=age,
+                origin=origin,
+                owner=owner,
+                past=past,
+            ),
+        )
+        return flight
+
+    def refused_again(self, slot: Slot, origin: str) -> None:
+        """Remember that an API refused a new token too: no renewal for its 401 until a cool-down has passed."""
+        with self._lock:
+            if slot.cooling is None or len(slot.cooling) >= _MOST_COOLING:
+                slot.cooling = {}
+            slot.cooling[origin] = self.now() + COOL_DOWN
+        self._beside(slot.origin, lambda: cool_down(slot.request, origin=origin))
+
+    def suspect(self, slot: Slot, token: AccessToken) -> None:
+        """Mark a token as refused; the next caller waits for a newer one, if one can be had."""
+        with self._lock:
+            if not slot.mark_suspect(token.generation):
+                return
+            slot.retry_at = 0.0
+        identity = slot.request.identity
+        self._beside(
+            slot.origin,
+            lambda: _drop(effects.mark_suspect(identity, generation=token.generation, origin="")),
+        )
+
+    def remove(self, slot: Slot) -> Flight[None]:
+        """Forget a token here and in the store."""
+        with self._lock:
+            slot.forget()
+        identity = slot.request.identity
+        return self._beside(slot.origin, lambda: effects.remove(identity))
+
+    def peek(self, slot: Slot) -> AccessToken | None:
+        """Return the usable token of this process, if there is one; no I/O."""
+        with self._lock:
+            return slot.usable(self.now()) or self._from_memory(slot)
+
+    def renew_if_due(self, slot: Slot) -> float:
+        """Start the renewal that is due, without waiting; return the local time of the next look."""
+        try:
+            self.acquire(slot)
+        except AccreditError:
+            pass  # Held: the next look is when the hold ends.
+        with self._lock:
+            if slot.flight is not None:
+                return self.now() + slot.request.registration.deadline
+            token = slot.usable(self.now())
+            due = slot.retry_at if token is None or slot.suspect else max(token.renew_at, slot.retry_at)
+            return max(due, self.now() + 0.01)
+
+    def landed(self, slot: Slot, flight: Flight[Landing], newer_than: int | None) -> AccessToken | None:
+        """Return what a flight brought to one waiter; None to look again.
+
+        Raises:
+            AccreditError: a fresh one for each waiter, when the flight failed and no token is usable.
+
+        """
+        outcome = flight.outcome
+        if isinstance(outcome, AccessToken):
+            return outcome if is_newer(outcome.generation, newer_than) else None
+        if newer_than is None:
+            with self._lock:
+                token = slot.usable(self.now())
+            if token is not None:
+                return token
+        if isinstance(outcome, AccreditError):
+            raise outcome.fresh()
+        return None
+
+    def late(self, slot: Slot, seconds: float) -> UnreachableError:
+        """Return the error of a caller whose time is up."""
+        registration = slot.request.registration
+        return UnreachableError(
+            f"no token for registration {registration.id!r} within {seconds:g} s.",
+            advice="Check that the authorization server is up and reachable, or allow more time.",
+            endpoint=registration.token_endpoint or registration.server,
+        )
+
+    def emit(self, event: Event) -> None:
+        """Tell the hooks; one that raises hurts nobody."""
+        for hook in (log_event, *self._hooks):
+            try:
+                hook(event)
+            except Exception as error:  # noqa: BLE001 - an observer must not change what it observes
+                _LOG.warning("an event hook raised %s", type(error).__name__)
+
+    def close(self) -> None:
+        """Stop renewing and give back what is open. Flights that are up end by themselves, within their deadline."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        self.keeper.stop()
+        self._driver.close()
+        self.store.close()
+
+    def after_fork(self) -> None:
+        """Replace, in a forked child, every lock and thread; tokens stay, flights of the parent do not."""
+        self._lock = threading.Lock()
+        self._workers = Workers()
+        self._random.seed()
+        for slot in self.slots.values():
+            slot.flight = None
+        self._driver.after_fork()
+        self.store.after_fork()
+        self.keeper.after_fork()
+
+    # -- flights -------------------------------------------------------------------------------------
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ConfigurationError(
+                "the token manager is closed.",
+                advice="Keep it open for as long as calls are made.",
+            )
+
+    def _check_hold(self, slot: Slot, now: float) -> None:
+        held = slot.held
+        if held is None or now >= slot.retry_at:
+            return
+        if held.credential and now - slot.looked_at >= _SECRET_LOOK_INTERVAL:
+            # The source may give another secret by now: one flight looks, and makes no request if it does not.
+            slot.looked_at = now
+            return
+        error = held.error
+        raise (error.held_for(slot.retry_at - now) if isinstance(error, AuthorizationServerError) else error.fresh())
+
+    def _from_memory(self, slot: Slot) -> AccessToken | None:
+        """Take a token in from a store that answers from memory. Called under the lock."""
+        if not self.store.in_process:
+            return None
+        now = self.now()
+        found = self.store.read(slot.request.identity)
+        if not isinstance(found, Stored) or found.suspect:
+            return None
+        token, _ = make_token(
+            Obtained(found, now, "store"),
+            slot,
+            jitter=self._random.random(),
+            clock=self.now,
+            wall=self.clock.wall(),
+        )
+        if now >= token.usable_until:
+            return None
+        slot.adopt(token)
+        return token
+
+    def _board(self, slot: Slot) -> Flight[Landing]:
+        slot.flight = Flight()
+        return slot.flight
+
+    def _owner(self) -> str:
+        # Drawn per flight, so that a forked child can never be taken for its parent.
+        return os.urandom(12).hex()
+
+    def _take_off(
+        self,
+        slot: Slot,
+        flight: Flight[Landing],
+        flow: Callable[[], Flow[Obtained | Failed] | Flow[Obtained | Failed | Surfaced]],
+    ) -> None:
+        def fly() -> None:
+            began = self.now()
+            try:
+                result: Obtained | Failed | Surfaced = self._driver.run(flow())
+            except Exception as error:  # noqa: BLE001 - a defect of ours must not leave waiters hanging
+                result = Failed(_defect(error), 1.0)
+            self._land(slot, flight, result, began)
+
+        if self._inline:
+            fly()
+        else:
+            self._workers.submit(slot.origin, fly)
+
+    def _land(
+        self,
+        slot: Slot,
+        flight: Flight[Landing],
+        result: Obtained | Failed | Surfaced,
+        began: float,
+    ) -> None:
+        event: Event
+        registration, principal = slot.request.registration.id, slot.request.principal
+        events: list[Event] = []
+        with self._lock:
+            now = self.now()
+            mine = slot.flight is flight
+            landing: Landing
+            if isinstance(result, Obtained):
+                token, progress = make_token(
+                    result,
+                    slot,
+                    jitter=self._random.random(),
+                    clock=self.now,
+                    wall=self.clock.wall(),
+                )
+                landing = token
+                slot.adopt(token)
+                events.append(
+                    TokenObtained(
+                        registration,
+                        principal,
+                        result.source,
+                        token.lifetime,
+                        seconds=now - began,
+                    )
+                )
+                if not progress:
+                    events.append(SameTokenAgain(registration, principal))
+            elif isinstance(result, Failed):
+                landing = result.error
+                slot.fail(result, now)
+                events.append(FlightFailed(registration, principal, result.error, seconds=now - began))
+            else:
+                landing = result
+                slot.clear_suspicion()
+            if mine:
+                slot.flight = None
+        for event in events:
+            self.emit(event)
+        flight.settle(landing)
+        if slot.kept:
+            self.keeper.poke()
+
+    def _beside(self, origin: str, flow: Callable[[], Flow[None]]) -> Flight[None]:
+        """Run a flow that nobody has to wait for; at once when it needs no I/O."""
+        flight: Flight[None] = Flight()
+
+        def fly() -> None:
+            try:
+                self._driver.run(flow())
+            except Exception as error:  # noqa: BLE001 - a defect of ours must not end a worker
+                _defect(error)
+            flight.settle(None)
+
+        if self._inline or self.store.in_process:
+            fly()
+        else:
+            self._workers.submit(origin, fly)
+        return flight
+
+
+def _past(slot: Slot, now: float) -> Past:
+    held = slot.held
+    rest = slot.retry_at - now
+    if held is None or not held.credential or rest <= 0:
+        return Past(slot.failures)
+    return Past(slot.failures, Failed(held.error, rest, held.credential, counts=False))
+
+
+def _drop(flow: Flow[object]) -> Flow[None]:
+    yield from flow
+
+
+def _origin(request: TokenRequest) -> str:
+    registration = request.registration
+    return origin_of(registration.token_endpoint or registration.server)
+
+
+def _defect(error: Exception) -> AccreditError:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    place = f"{trace.tb_frame.f_code.co_name}:{trace.tb_lineno}" if trace is not None else "?"
+    # The text of an unexpected exception may quote anything, so only its type and place are told.
+    _LOG.error("internal error in accredit: %s at %s", type(error).__name__, place)
+    return AccreditError(
+        f"internal error in accredit: {type(error).__name__} at {place}.",
+        advice="Please report this as a defect.",
+    )
+
+
+_ENGINES: weakref.WeakSet[Engine] = weakref.WeakSet()
+_fork_hook_set = False
+
+
+def _register(engine: Engine) -> None:
+    global _fork_hook_set  # noqa: PLW0603 - os.register_at_fork can only be called once and never undone
+    if not _fork_hook_set and hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_after_fork)
+        _fork_hook_set = True
+    _ENGINES.add(engine)
+
+
+def _after_fork() -> None:
+    for engine in list(_ENGINES):
+        engine.after_fork()

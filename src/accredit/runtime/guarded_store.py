@@ -1,0 +1,145 @@
+"""The store behind a guard: a failure is an answer, and a store that keeps failing is left alone for a while."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+from accredit.core import effects
+from accredit.core.events import StoreFailed
+from accredit.core.identity import Identity
+from accredit.core.records import Stored, StoreDown
+from accredit.stores.contract import Store
+
+T = TypeVar("T")
+FAILURES_UNTIL_OPEN = 3
+OPEN_SECONDS = 2.0
+
+
+class GuardedStore:
+    """Performs store effects. After three failures in a row the store is not asked for about two seconds.
+
+    Then one operation at a time probes it, so that it is back in use within seconds of its return.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        now: Callable[[], float],
+        random: Callable[[], float],
+        on_failure: Callable[[StoreFailed], None],
+    ) -> None:
+        """Guard ``store``."""
+        self._store = store
+        self._now = now
+        self._random = random
+        self._on_failure = on_failure
+        self._lock = threading.Lock()
+        self._failures = 0
+        self._closed_at = 0.0
+
+    @property
+    def in_process(self) -> bool:
+        """Whether verbs only touch memory."""
+        return self._store.in_process
+
+    def read(self, identity: Identity) -> Stored | StoreDown | None:
+        """Read a record."""
+        return self._attempt("read", identity, lambda: self._store.read(identity))
+
+    def perform(self, effect: effects.StoreEffect) -> object:
+        """Perform a store effect; the answer is a :class:`StoreDown` when the store gave none."""
+        store = self._store
+        match effect:
+            case effects.Claim(identity, newer_than, credential, owner, lease):
+                return self._attempt(
+                    "claim",
+                    identity,
+                    lambda: store.claim(
+                        identity,
+                        newer_than=newer_than,
+                        credential=credential,
+                        owner=owner,
+                        lease=lease,
+                    ),
+                )
+            case effects.Publish(identity, owner, record, remaining, credential, based_on):
+                return self._attempt(
+                    "publish",
+                    identity,
+                    lambda: store.publish(
+                        identity,
+                        owner=owner,
+                        record=record,
+                        remaining=remaining,
+                        credential=credential,
+                        based_on=based_on,
+                    ),
+                )
+            case effects.Fail(identity, owner, hold):
+                return self._attempt(
+                    "fail",
+                    identity,
+                    lambda: store.fail(identity, owner=owner, hold=hold),
+                )
+            case effects.Suspect(identity, generation, origin):
+                return self._attempt(
+                    "suspect",
+                    identity,
+                    lambda: store.suspect(identity, generation=generation, origin=origin),
+                )
+            case effects.Cool(identity, origin, seconds):
+                return self._attempt(
+                    "cool",
+                    identity,
+                    lambda: store.cool(identity, origin=origin, seconds=seconds),
+                )
+            case effects.Remove(identity):
+                return self._attempt("remove", identity, lambda: store.remove(identity))
+            case effects.EndpointHold(key):
+                return self._attempt("endpoint_hold", None, lambda: store.endpoint_hold(key))
+            case effects.HoldEndpoint(key, hold):
+                return self._attempt("hold_endpoint", None, lambda: store.hold_endpoint(key, hold))
+
+    def after_fork(self) -> None:
+        """Replace the lock, and what the store holds open."""
+        self._lock = threading.Lock()
+        self._store.after_fork()
+
+    def close(self) -> None:
+        """Close the store."""
+        self._store.close()
+
+    def _attempt(self, verb: str, identity: Identity | None, operation: Callable[[], T]) -> T | StoreDown:
+        if not self._may_ask():
+            return StoreDown()
+        try:
+            answer = operation()
+        except Exception as error:  # noqa: BLE001 - a store may fail in any way, and none of them fails a call
+            kind = type(error).__name__
+        else:
+            self._failures = 0
+            return answer
+        self._note_failure()
+        registration, principal = (identity.registration, identity.principal) if identity else ("", "")
+        self._on_failure(StoreFailed(registration, principal, verb, kind))
+        return StoreDown()
+
+    def _may_ask(self) -> bool:
+        if self._failures < FAILURES_UNTIL_OPEN:
+            return True
+        with self._lock:
+            now = self._now()
+            if now < self._closed_at:
+                return False
+            # This one probes; the others stay away until it has an answer or as long again has passed.
+            self._closed_at = now + OPEN_SECONDS * (0.75 + 0.5 * self._random())
+            return True
+
+    def _note_failure(self) -> None:
+        with self._lock:
+            self._failures += 1
+            if self._failures >= FAILURES_UNTIL_OPEN:
+                self._closed_at = self._now() + OPEN_SECONDS * (0.75 + 0.5 * self._random())
