@@ -7,12 +7,10 @@ nothing here ever raises. Reading takes linear time.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+from typing import Final
 
 _MAX_CHARACTERS: Final = 16 * 1024
 

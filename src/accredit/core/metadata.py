@@ -6,13 +6,11 @@ import json
 import re
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import Final, NoReturn
 
+from accredit.core.messages import Response
 from accredit.core.strict import StrictError, Url, is_json_media_type, parse_json_object, parse_url
 from accredit.errors import DiscoveryError
-
-if TYPE_CHECKING:
-    from accredit.core.messages import Response
 
 __all__ = ["ServerMetadata", "metadata_urls", "parse_metadata"]
 
@@ -53,8 +51,7 @@ def metadata_urls(issuer: str) -> tuple[str, str]:
     """
     url = parse_url(issuer, allow_insecure_http=True, purpose="issuer")
     if "?" in issuer:
-        msg = f"issuer: a query, starting at position {issuer.index('?')}"
-        raise StrictError(msg)
+        raise StrictError(f"issuer: a query, starting at position {issuer.index('?')}")
     path = url.path.removesuffix("/")
     return (
         f"{url.origin}/.well-known/oauth-authorization-server{path}",
@@ -115,8 +112,12 @@ class _Reader:
         self.status: int | None = None
 
     def refuse(self, problem: str, advice: str = "") -> NoReturn:
-        summary = f"The metadata document at {self.endpoint} {problem}."
-        raise DiscoveryError(summary, advice=advice, endpoint=self.endpoint, status=self.status)
+        raise DiscoveryError(
+            f"The metadata document at {self.endpoint} {problem}.",
+            advice=advice,
+            endpoint=self.endpoint,
+            status=self.status,
+        )
 
     def check_head(self, response: Response, *, lenient_content_type: bool) -> None:
         self.status = response.status
@@ -137,6 +138,7 @@ class _Reader:
             )
 
     def parse_body(self, body: bytes) -> dict[str, object]:
+        document: dict[str, object] = {}
         fault = ""
         try:
             document = parse_json_object(body, max_bytes=_MAX_BYTES)
@@ -160,14 +162,15 @@ class _Reader:
         text = document.get(member)
         if text is None:
             return None
-        fault = ""
         if not isinstance(text, str):
             self.refuse(f"has a {member} that is not a string")
+        url = None
+        fault = ""
         try:
             url = parse_url(text, allow_insecure_http=self.allow_insecure_http, purpose=member)
         except StrictError as error:
             fault = str(error)
-        if fault:
+        if url is None:
             self.refuse(f"names an endpoint that cannot be used: {fault}")
         self._check_policy(url, member)
         return url.wire

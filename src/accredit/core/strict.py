@@ -11,8 +11,9 @@ import base64
 import json
 import math
 import re
+from collections.abc import Iterator
 from itertools import accumulate
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import Final, NoReturn
 
 from accredit.core.fault import StrictError, describe
 from accredit.core.header import (
@@ -22,9 +23,6 @@ from accredit.core.header import (
     parse_retry_after,
 )
 from accredit.core.url import Url, is_link_local, origin_of, parse_url
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 __all__ = [
     "StrictError",
@@ -79,12 +77,10 @@ def parse_json(data: bytes, *, max_bytes: int, max_depth: int = 32) -> object:
 
     """
     if len(data) > max_bytes:
-        msg = f"{len(data)} bytes, where {max_bytes} are allowed"
-        raise StrictError(msg)
+        raise StrictError(f"{len(data)} bytes, where {max_bytes} are allowed")
     data = data.removeprefix(_BOM)
     if _depth(data) > max_depth:
-        msg = f"JSON nested deeper than {max_depth}"
-        raise StrictError(msg)
+        raise StrictError(f"JSON nested deeper than {max_depth}")
     # The errors of the standard library hold the whole text, so they must be gone when ours is raised.
     value: object = None
     fault = ""
@@ -114,8 +110,7 @@ def parse_json_object(data: bytes, *, max_bytes: int, max_depth: int = 32) -> di
     """
     value = parse_json(data, max_bytes=max_bytes, max_depth=max_depth)
     if not isinstance(value, dict):
-        msg = f"{_KINDS.get(type(value), 'a number')} where a JSON object is required"
-        raise StrictError(msg)
+        raise StrictError(f"{_KINDS.get(type(value), 'a number')} where a JSON object is required")
     return value
 
 
@@ -140,15 +135,13 @@ def _strings(value: object) -> Iterator[str]:
 def _unique_members(pairs: list[tuple[str, object]]) -> dict[str, object]:
     members = dict(pairs)
     if len(members) != len(pairs):
-        msg = "a member name twice in one JSON object"
-        raise StrictError(msg)
+        raise StrictError("a member name twice in one JSON object")
     return members
 
 
 def _bounded(number: str) -> str:
     if len(number) > _MAX_NUMBER:
-        msg = f"a number of {len(number)} characters, where {_MAX_NUMBER} are allowed"
-        raise StrictError(msg)
+        raise StrictError(f"a number of {len(number)} characters, where {_MAX_NUMBER} are allowed")
     return number
 
 
@@ -159,14 +152,12 @@ def _parse_int(text: str) -> int:
 def _parse_float(text: str) -> float:
     value = float(_bounded(text))
     if math.isinf(value):
-        msg = "a number too large to be read"
-        raise StrictError(msg)
+        raise StrictError("a number too large to be read")
     return value
 
 
 def _refuse_constant(_name: str) -> NoReturn:
-    msg = "NaN or infinity, which are not JSON"
-    raise StrictError(msg)
+    raise StrictError("NaN or infinity, which are not JSON")
 
 
 _DECODER: Final = json.JSONDecoder(
@@ -200,11 +191,9 @@ def parse_seconds(value: object) -> int:
     elif isinstance(value, float) and math.isfinite(value):
         value = math.floor(value)
     if not isinstance(value, int) or isinstance(value, bool):
-        msg = "not a number of seconds"
-        raise StrictError(msg)
+        raise StrictError("not a number of seconds")
     if abs(value) > _MAX_SECONDS:
-        msg = "a number of seconds out of all proportion"
-        raise StrictError(msg)
+        raise StrictError("a number of seconds out of all proportion")
     return value
 
 
@@ -219,14 +208,11 @@ def parse_access_token(value: object) -> str:
 
     """
     if not isinstance(value, str) or not value:
-        msg = "not a string, or empty"
-        raise StrictError(msg)
+        raise StrictError("not a string, or empty")
     if len(value) > _MAX_TOKEN:
-        msg = f"{len(value)} characters, where {_MAX_TOKEN} are allowed"
-        raise StrictError(msg)
+        raise StrictError(f"{len(value)} characters, where {_MAX_TOKEN} are allowed")
     if found := _NOT_IN_TOKEN.search(value):
-        msg = f"a character that cannot be in an access token: {describe(value, found.start())}"
-        raise StrictError(msg)
+        raise StrictError(f"a character that cannot be in an access token: {describe(value, found.start())}")
     return value
 
 
@@ -240,11 +226,9 @@ def parse_scope_member(value: object) -> tuple[str, ...]:
 
     """
     if not isinstance(value, str):
-        msg = "not a string"
-        raise StrictError(msg)
+        raise StrictError("not a string")
     if found := _NOT_IN_SCOPE.search(value):
-        msg = f"a character that cannot be in a scope: {describe(value, found.start())}"
-        raise StrictError(msg)
+        raise StrictError(f"a character that cannot be in a scope: {describe(value, found.start())}")
     return tuple(dict.fromkeys(filter(None, value.split(" "))))
 
 
@@ -256,13 +240,11 @@ def check_scope_token(text: str) -> str:
 
     """
     if not text:
-        msg = "an empty scope"
-        raise StrictError(msg)
+        raise StrictError("an empty scope")
     found = _NOT_IN_SCOPE.search(text)
     index = found.start() if found else text.find(" ")
     if index >= 0:
-        msg = f"a character that cannot be in a scope: {describe(text, index)}"
-        raise StrictError(msg)
+        raise StrictError(f"a character that cannot be in a scope: {describe(text, index)}")
     return text
 
 
@@ -289,15 +271,12 @@ def b64url_decode(text: str) -> bytes:
 
     """
     if found := _NOT_BASE64URL.search(text):
-        msg = f"not base64url: {describe(text, found.start())}"
-        raise StrictError(msg)
+        raise StrictError(f"not base64url: {describe(text, found.start())}")
     if len(text) % 4 == 1:
-        msg = f"not base64url: no bytes have an encoding of {len(text)} characters"
-        raise StrictError(msg)
+        raise StrictError(f"not base64url: no bytes have an encoding of {len(text)} characters")
     data = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
     if b64url_encode(data) != text:
-        msg = "not base64url: the bits left over at the end are not zero"
-        raise StrictError(msg)
+        raise StrictError("not base64url: the bits left over at the end are not zero")
     return data
 
 

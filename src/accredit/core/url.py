@@ -8,6 +8,7 @@ IPv4 address, a trailing dot, and names whose international spelling depends on 
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import Final
@@ -31,6 +32,7 @@ _PORT: Final = re.compile(r"[1-9][0-9]{0,4}")
 _MAX_PORT: Final = 65535
 _MAX_HOST: Final = 253
 
+_UNICODE: Final = unicodedata.ucd_3_2_0  # the edition that the codec "idna" works with
 _IPV4_COMPATIBLE: Final = IPv6Network("::/96")
 _NAT64: Final = IPv6Network("64:ff9b::/96")
 
@@ -86,24 +88,18 @@ def parse_url(text: str, *, allow_insecure_http: bool = False, purpose: str = "U
 
     """
     if not text or len(text) > _MAX_LENGTH:
-        msg = f"{purpose}: {len(text)} characters, where 1 to {_MAX_LENGTH} are allowed"
-        raise StrictError(msg)
+        raise StrictError(f"{purpose}: {len(text)} characters, where 1 to {_MAX_LENGTH} are allowed")
     if found := _UNREADABLE.search(text):
-        msg = f"{purpose}: control character, white space or backslash: {describe(text, found.start())}"
-        raise StrictError(msg)
+        raise StrictError(f"{purpose}: control character, white space or backslash: {describe(text, found.start())}")
     if "#" in text:
-        msg = f"{purpose}: a fragment, starting at position {text.index('#')}"
-        raise StrictError(msg)
+        raise StrictError(f"{purpose}: a fragment, starting at position {text.index('#')}")
     scheme, host, port, end = _parse_authority(text, purpose)
     if found := _NOT_IN_PATH.search(text, end):
-        msg = f"{purpose}: not allowed unescaped in a URL: {describe(text, found.start())}"
-        raise StrictError(msg)
+        raise StrictError(f"{purpose}: not allowed unescaped in a URL: {describe(text, found.start())}")
     if is_link_local(host):
-        msg = f"{purpose}: a link-local address, which is never contacted"
-        raise StrictError(msg)
+        raise StrictError(f"{purpose}: a link-local address, which is never contacted")
     if scheme == "http" and not allow_insecure_http and not _is_loopback(host):
-        msg = f"{purpose}: plain http, which is for localhost, 127.0.0.0/8 and [::1] only"
-        raise StrictError(msg)
+        raise StrictError(f"{purpose}: plain http, which is for localhost, 127.0.0.0/8 and [::1] only")
     path, _, query = text[end:].partition("?")
     return Url(text=text, scheme=scheme, host=host, port=port, path=path, query=query)
 
@@ -145,17 +141,14 @@ def _parse_authority(text: str, purpose: str) -> tuple[str, str, int, int]:
     """Return scheme, host, port and where the path begins."""
     start = _START.match(text)
     if start is None:
-        msg = f"{purpose}: does not start with https:// (or http://)"
-        raise StrictError(msg)
+        raise StrictError(f"{purpose}: does not start with https:// (or http://)")
     scheme, authority = start[1].lower(), start[2]
     if "@" in authority:
-        msg = f"{purpose}: user information before the host; credentials never go into a URL"
-        raise StrictError(msg)
+        raise StrictError(f"{purpose}: user information before the host; credentials never go into a URL")
     if authority.startswith("["):
         literal, bracket, rest = authority[1:].partition("]")
         if not bracket or rest[:1] not in {"", ":"}:
-            msg = f"{purpose}: malformed IPv6 address"
-            raise StrictError(msg)
+            raise StrictError(f"{purpose}: malformed IPv6 address")
         host = _parse_ipv6(literal, purpose)
         colon, port_text = rest[:1], rest[1:]
     else:
@@ -167,8 +160,7 @@ def _parse_authority(text: str, purpose: str) -> tuple[str, str, int, int]:
 
 def _parse_port(text: str, purpose: str) -> int:
     if not _PORT.fullmatch(text) or int(text) > _MAX_PORT:
-        msg = f"{purpose}: the port is not a number from 1 to {_MAX_PORT}"
-        raise StrictError(msg)
+        raise StrictError(f"{purpose}: the port is not a number from 1 to {_MAX_PORT}")
     return int(text)
 
 
@@ -179,32 +171,27 @@ def _parse_ipv6(literal: str, purpose: str) -> str:
     except ValueError:
         address = None
     if address is None:
-        msg = f"{purpose}: malformed IPv6 address"
-        raise StrictError(msg)
+        raise StrictError(f"{purpose}: malformed IPv6 address")
     if address.ipv4_mapped is not None:
-        msg = f"{purpose}: an IPv4 address written as IPv6; write it as IPv4"
-        raise StrictError(msg)
+        raise StrictError(f"{purpose}: an IPv4 address written as IPv6; write it as IPv4")
     return address.compressed
 
 
 def _parse_name(name: str, purpose: str) -> str:
     """Return a host name or IPv4 address in lower case and ASCII."""
     if not name or len(name) > _MAX_HOST:
-        msg = f"{purpose}: the host has {len(name)} characters, where 1 to {_MAX_HOST} are allowed"
-        raise StrictError(msg)
+        raise StrictError(f"{purpose}: the host has {len(name)} characters, where 1 to {_MAX_HOST} are allowed")
     host = name.lower()
     if not host.isascii():
         host = _punycode(host, purpose)
     labels = host.split(".")
     if len(host) > _MAX_HOST or not all(map(_LABEL.fullmatch, labels)):
-        msg = (
+        raise StrictError(
             f"{purpose}: malformed host name (a trailing dot, an empty or overlong label, or a character out of place)"
         )
-        raise StrictError(msg)
     if _NUMBER.fullmatch(labels[-1]) and not _is_ipv4(host):
         # Some readers take 2130706433, 0x7f.1 and 127.1 for 127.0.0.1.
-        msg = f"{purpose}: a numeric host that is not an IPv4 address of four decimal numbers"
-        raise StrictError(msg)
+        raise StrictError(f"{purpose}: a numeric host that is not an IPv4 address of four decimal numbers")
     return host
 
 
@@ -212,16 +199,20 @@ def _punycode(name: str, purpose: str) -> str:
     """Return an international name (in lower case) in ASCII, provided that every edition of IDNA reads it alike.
 
     A name that does not survive the way there and back has characters that the encoding mapped or dropped
-    (full-width digits, U+00DF, joiners): another library might contact another host.
+    (full-width digits, U+00DF, joiners): another library might contact another host. So it might with characters
+    that are newer than the Unicode of the encoding, which knows no mapping for them.
     """
+    encoded = b""
+    same = False
     try:
         encoded = name.encode("idna")
-        same = encoded.decode("idna") == name
+        same = encoded.decode("idna") == name and not any(_UNICODE.category(character) == "Cn" for character in name)
     except UnicodeError:
-        same = False
+        pass  # The error holds the name; ours is raised when it is gone.
     if not same:
-        msg = f"{purpose}: the international host name is ambiguous or not allowed; write its punycode form (xn--...)"
-        raise StrictError(msg)
+        raise StrictError(
+            f"{purpose}: the international host name is ambiguous or not allowed; write its punycode form (xn--...)"
+        )
     return encoded.decode("ascii")
 
 
