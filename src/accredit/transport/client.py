@@ -82,7 +82,7 @@ class HttpTransport:
             if self._closed:
                 return None
             if self._trips is None:
-                from accredit.transport.roundtrip import RoundTrips  # noqa: PLC0415 (importing accredit stays cheap)
+                from accredit.transport.roundtrip import RoundTrips
 
                 self._trips = RoundTrips(self._settings)
             return self._trips

@@ -114,5 +114,5 @@ class Resolver:
         try:
             found = self._resolve(lookup.host, lookup.port)
             return tuple(address for address in found if literal_address(address) is not None)
-        except Exception:  # noqa: BLE001 (whatever a resolver raises means: no address; a dead thread would hang callers)
+        except Exception:
             return ()

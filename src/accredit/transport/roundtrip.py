@@ -150,7 +150,7 @@ class RoundTrips:
         if self._context is None:
             with self._context_lock:
                 if self._context is None:
-                    self._context = build_context(self._settings, os.environ)
+                    self._context = build_context(self._settings)
         return self._context
 
 

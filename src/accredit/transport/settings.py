@@ -86,7 +86,7 @@ class TransportSettings:
                 key="ssl_context",
             )
         if self.proxy:
-            from accredit.transport.proxies import ADVICE, parse_proxy  # noqa: PLC0415 (only where it is needed)
+            from accredit.transport.proxies import ADVICE, parse_proxy
 
             if parse_proxy(self.proxy) is None:
                 raise ConfigurationError("This is not the URL of an HTTP proxy.", advice=ADVICE, key="proxy")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import ssl
@@ -13,14 +14,12 @@ from typing import TYPE_CHECKING
 from accredit.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from accredit.transport.settings import ClientCertificate, TransportSettings
 
 _HASHED_NAME = re.compile(r"[0-9a-f]{8}\.\d+", re.IGNORECASE)
 
 
-def build_context(settings: TransportSettings, environ: Mapping[str, str]) -> ssl.SSLContext:
+def build_context(settings: TransportSettings) -> ssl.SSLContext:
     """Return the context for every connection of one transport.
 
     The certificate authorities are those of ``ssl_context``, else of ``ca_file`` and ``ca_path``, else of
@@ -34,9 +33,9 @@ def build_context(settings: TransportSettings, environ: Mapping[str, str]) -> ss
         return _checked(settings.ssl_context)
     if settings.ca_file or settings.ca_path:
         context = _trusting(settings.ca_file, settings.ca_path, "ca_file", "ca_path")
-    elif settings.trust_env and (file := environ.get("SSL_CERT_FILE")):
+    elif settings.trust_env and (file := os.environ.get("SSL_CERT_FILE")):
         context = _trusting(file, None, "SSL_CERT_FILE", "")
-    elif settings.trust_env and (path := environ.get("SSL_CERT_DIR")):
+    elif settings.trust_env and (path := os.environ.get("SSL_CERT_DIR")):
         context = _trusting(None, path, "", "SSL_CERT_DIR")
     else:
         context = _system()
@@ -50,7 +49,7 @@ def build_context(settings: TransportSettings, environ: Mapping[str, str]) -> ss
 
 
 def _system() -> ssl.SSLContext:
-    import httpx2  # noqa: PLC0415 (costs more than the rest of the package; only needed for the system's trust store)
+    import httpx2
 
     return httpx2.create_ssl_context(trust_env=False)
 
@@ -96,12 +95,10 @@ def _trusting(file: str | Path | None, path: str | Path | None, file_key: str, p
 
 
 def _check_file(file: Path, key: str) -> None:
-    try:
+    mode = 0
+    with contextlib.suppress(OSError, ValueError):
         mode = file.stat().st_mode
-        usable = stat.S_ISREG(mode) and os.access(file, os.R_OK)
-    except (OSError, ValueError):
-        usable = False
-    if not usable:
+    if not stat.S_ISREG(mode) or not os.access(file, os.R_OK):
         raise ConfigurationError(
             "The file of certificate authorities is missing or cannot be read.",
             advice="Name an existing PEM file that this process may read.",
