@@ -1,11 +1,12 @@
 """The engine: runs flows in production, once for however many callers wait.
 
-It answers each effect of a flow with a blocking call on a worker thread. Callers only wait (:mod:`accredit.runtime.flight`),
-or get the token at once. Both faces of :mod:`accredit.manager` stand on one engine.
+It answers each effect of a flow with a blocking call on a worker thread. Callers get the token at once, or only
+wait (:mod:`accredit.runtime.flight`). Both faces of :mod:`accredit.manager` stand on one engine.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import random
@@ -62,7 +63,7 @@ _MOST_COOLING = 64
 class Engine:
     """One cache and one flight per identity, for threads and for tasks of any event loop."""
 
-    def __init__(  # noqa: PLR0913 - the parts of an engine, each replaceable
+    def __init__(
         self,
         *,
         store: Store,
@@ -183,17 +184,15 @@ class Engine:
             held = slot.usable(now)
             if held is not None and is_newer(held.generation, token.generation):
                 return slot.flight if slot.suspect and slot.flight is not None else held
-            if slot.is_cooling(origin, now):
-                cooling = True
-            else:
-                cooling = False
+            flight = None
+            if not slot.is_cooling(origin, now):
                 slot.mark_suspect(token.generation)
                 if slot.flight is not None:
                     return slot.flight
                 if now < slot.retry_at:
                     return None
                 flight = self._board(slot)
-        if cooling:
+        if flight is None:
             self.emit(
                 TokenRefused(
                     slot.request.registration.id,
@@ -254,10 +253,8 @@ class Engine:
 
     def renew_if_due(self, slot: Slot) -> float:
         """Start the renewal that is due, without waiting; return the local time of the next look."""
-        try:
+        with contextlib.suppress(AccreditError):  # Held: the next look is when the hold ends.
             self.acquire(slot)
-        except AccreditError:
-            pass  # Held: the next look is when the hold ends.
         with self._lock:
             if slot.flight is not None:
                 return self.now() + slot.request.registration.deadline
@@ -298,7 +295,7 @@ class Engine:
         for hook in (log_event, *self._hooks):
             try:
                 hook(event)
-            except Exception as error:  # noqa: BLE001 - an observer must not change what it observes
+            except Exception as error:
                 _LOG.warning("an event hook raised %s", type(error).__name__)
 
     def close(self) -> None:
@@ -380,7 +377,7 @@ class Engine:
             began = self.now()
             try:
                 result: Obtained | Failed | Surfaced = self._driver.run(flow())
-            except Exception as error:  # noqa: BLE001 - a defect of ours must not leave waiters hanging
+            except Exception as error:
                 result = Failed(_defect(error), 1.0)
             self._land(slot, flight, result, began)
 
@@ -446,7 +443,7 @@ class Engine:
         def fly() -> None:
             try:
                 self._driver.run(flow())
-            except Exception as error:  # noqa: BLE001 - a defect of ours must not end a worker
+            except Exception as error:
                 _defect(error)
             flight.settle(None)
 

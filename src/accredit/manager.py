@@ -64,7 +64,7 @@ class FreshKeeping:
 class _Face:
     """What both faces do alike: everything but waiting."""
 
-    def __init__(  # noqa: PLR0913 - keyword-only settings with defaults
+    def __init__(
         self,
         registrations: RegistrationsLike,
         *,
@@ -148,11 +148,12 @@ class _Face:
             ConfigurationError: naming the key, the reason and the fix.
 
         """
-        from accredit.config import load  # noqa: PLC0415 - a TOML parser is not needed by those who configure in code
+        from accredit.config import load
 
         return cls(load(None if path is None else Path(path)), **settings)  # type: ignore[arg-type]  # checked by cls
 
-    def _share(self, other: _Face) -> Self:
+    def share_engine(self, other: _Face) -> Self:
+        """Become another face of the engine of ``other``."""
         self._repository = other._repository
         self._default = other._default
         self._fixed = other._fixed
@@ -161,7 +162,7 @@ class _Face:
         self._aliases = other._aliases
         return self
 
-    def _slot(  # noqa: PLR0913, PLR0917 - the five things a call may vary
+    def _slot(
         self,
         registration: str | None,
         scope: Texts | None,
@@ -231,13 +232,13 @@ class _Face:
         audience: str | None = None,
         principal: str | None = None,
     ) -> FreshKeeping:
-        """Renew on schedule, also with no traffic, until stopped; the first token is obtained at once, in the background.
+        """Renew on schedule, also with no traffic, until stopped; starts at once, in the background.
 
         Returns:
             a handle with ``stop()``, which is also a context manager.
 
         Raises:
-            ConfigurationError: the registration does not exist, or an argument is wrong; or ``renewal`` is ``"inline"``.
+            ConfigurationError: the registration does not exist, or an argument is wrong.
 
         """
         return FreshKeeping(self._engine, self._slot(registration, scope, resource, audience, principal))
@@ -246,10 +247,7 @@ class _Face:
         """Tell whether the token of ``slot`` may be sent to that origin; an event when it may not."""
         registration = slot.request.registration
         origins = registration.origins
-        if origins is not None:
-            allowed = origin in origins
-        else:
-            allowed = True
+        allowed = origins is None or origin in origins
         if allowed and not origin.startswith("https://"):
             allowed = registration.allow_insecure_http or is_loopback_origin(origin)
         if not allowed:
@@ -359,7 +357,7 @@ class TokenManager(_Face):
 
     def asynchronous(self) -> AsyncTokenManager:
         """Return the asynchronous face of the same engine."""
-        return AsyncTokenManager.__new__(AsyncTokenManager)._share(self)
+        return AsyncTokenManager.__new__(AsyncTokenManager).share_engine(self)
 
     def close(self) -> None:
         """Stop renewing and close what is open. Calls that wait are answered; later ones raise ConfigurationError."""
@@ -478,7 +476,7 @@ class AsyncTokenManager(_Face):
 
     def synchronous(self) -> TokenManager:
         """Return the synchronous face of the same engine."""
-        return TokenManager.__new__(TokenManager)._share(self)
+        return TokenManager.__new__(TokenManager).share_engine(self)
 
     async def close(self) -> None:
         """Stop renewing and close what is open. Calls that wait are answered; later ones raise ConfigurationError."""
@@ -545,6 +543,6 @@ def is_loopback_origin(origin: str) -> bool:
 
 
 def _default_transport() -> Transport:
-    from accredit.transport import HttpTransport  # noqa: PLC0415 - the HTTP library is loaded with the first request
+    from accredit.transport import HttpTransport
 
     return HttpTransport()

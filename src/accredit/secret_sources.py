@@ -51,7 +51,9 @@ class SecretReader:
         self._lock = threading.Lock()
 
     def _from_file(self, path: Path) -> Secret:
-        problem = None
+        problem: str | None = None
+        text = ""
+        stamp: Stamp = (0, 0, 0, 0)
         try:
             stamp = _stamp(path)
             with self._lock:
@@ -59,14 +61,9 @@ class SecretReader:
             if known is not None and known[0] == stamp:
                 return known[1]
             with path.open("rb") as file:
-                data = file.read(_MAX_FILE_BYTES + 1)
+                text, problem = _decoded(file.read(_MAX_FILE_BYTES + 1))
         except OSError as error:
             problem = f"cannot be read ({error.strerror or type(error).__name__})"
-        if problem is None and len(data) > _MAX_FILE_BYTES:
-            problem = f"is larger than {_MAX_FILE_BYTES} bytes"
-        text = ""
-        if problem is None:
-            text, problem = _decoded(data)
         if problem is not None:
             raise ConfigurationError(
                 f"the secret file {path} {problem}.",
@@ -85,6 +82,8 @@ def _stamp(path: Path) -> Stamp:
 
 
 def _decoded(data: bytes) -> tuple[str, str | None]:
+    if len(data) > _MAX_FILE_BYTES:
+        return "", f"is larger than {_MAX_FILE_BYTES} bytes"
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         return "", "is not UTF-8 (it starts with a UTF-16 byte order mark)"
     try:
@@ -111,8 +110,9 @@ def _from_environment(variable: str) -> Secret:
     text = _without_newline(text)
     quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "\"'"
     if quoted or text.startswith("\ufeff"):
+        what = "quotes around" if quoted else "a byte order mark before"
         raise ConfigurationError(
-            f"the environment variable {variable} has {'quotes around' if quoted else 'a byte order mark before'} its value.",
+            f"the environment variable {variable} has {what} its value.",
             advice="Remove them where the variable is set: env files are often read without a shell."
             " (A secret that truly has them can come from a file.)",
             key="client_secret",
@@ -125,7 +125,7 @@ def _from_callable(function: object) -> Secret:
     value: object = None
     try:
         value = function()  # type: ignore[operator]  # a CallableSecret holds a callable
-    except Exception as error:  # noqa: BLE001 - whatever the user's function raises, its text may hold the secret
+    except Exception as error:
         problem = f"raised {type(error).__name__}"
     if problem is None and not isinstance(value, str | Secret):
         problem = f"returned a {type(value).__name__}, not a text"

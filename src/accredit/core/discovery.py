@@ -16,6 +16,7 @@ _FATAL_FAILURES = frozenset({"tls", "blocked", "too_large"})
 
 
 def metadata_of(registration: ClientRegistration, deadline: float) -> Flow[ServerMetadata | AuthorizationServerError]:
+    """Return the metadata of the server: kept in this process for an hour, else discovered once for all that ask."""
     key = metadata_key(registration)
     kept = yield from load_metadata(key)
     if kept is not None and kept[1] < METADATA_LIFETIME:
@@ -74,7 +75,7 @@ def _most_telling(errors: list[AuthorizationServerError]) -> AuthorizationServer
 
     def weight(error: AuthorizationServerError) -> int:
         if isinstance(error, DiscoveryError):
-            return 2 if error.status == 200 else 0  # noqa: PLR2004 - a document was there
+            return 2 if error.status == 200 else 0
         return 1
 
     return max(errors, key=weight)
@@ -112,16 +113,16 @@ def _judge_metadata(
         return (
             DiscoveryError(error.summary, advice=error.advice, endpoint=url) if response.kind == "too_large" else error
         )
-    if response.status >= 500:  # noqa: PLR2004 - the class of server errors
+    if response.status >= 500:
         return UnreachableError(
             f"the metadata document could not be read (HTTP {response.status}).",
             advice="This is a fault of the authorization server; accredit tries again on its own.",
             endpoint=url,
             status=response.status,
         )
-    problem = None
+    outcome: ServerMetadata | DiscoveryError
     try:
-        metadata = parse_metadata(
+        outcome = parse_metadata(
             response,
             url=url,
             issuer=registration.issuer,
@@ -130,8 +131,8 @@ def _judge_metadata(
             lenient_content_type=registration.lenient_content_type,
         )
     except DiscoveryError as error:
-        problem = error.fresh()
-    return metadata if problem is None else problem
+        outcome = error.fresh()
+    return outcome
 
 
 def failure_error(failure: Failure, endpoint: str, what: str) -> UnreachableError | MalformedResponseError:
@@ -145,7 +146,7 @@ def failure_error(failure: Failure, endpoint: str, what: str) -> UnreachableErro
     advice = {
         "deadline": "Check the network path, or give the registration a longer deadline.",
         "resolve": "Check the host name and the resolver.",
-        "tls": "Check the certificate of the server and the trusted CA (SSL_CERT_FILE); verification cannot be turned off.",
+        "tls": "Check the certificate of the server and the trusted CA (SSL_CERT_FILE); verification stays on.",
         "proxy": "Check the proxy settings of the environment.",
         "blocked": "Link-local addresses are never contacted; check the host name.",
     }.get(failure.kind, "Check that the server is up and reachable from here.")
@@ -157,4 +158,5 @@ def failure_error(failure: Failure, endpoint: str, what: str) -> UnreachableErro
 
 
 def is_fatal(response: Response | Failure) -> bool:
+    """Tell whether a failure is one that another attempt would only repeat."""
     return isinstance(response, Failure) and response.kind in _FATAL_FAILURES

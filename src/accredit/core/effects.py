@@ -271,7 +271,7 @@ def claim(
     )
 
 
-def publish(  # noqa: PLR0913 - one field each of the effect
+def publish(
     identity: Identity,
     *,
     owner: str,

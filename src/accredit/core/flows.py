@@ -259,7 +259,7 @@ def _bounded(stored: Stored, wall: float) -> Stored:
     return Stored(stored.record, remaining, stored.suspect)
 
 
-def _lead(  # noqa: PLR0913 - the state of one flight, passed once
+def _lead(
     request: TokenRequest,
     newer_than: int | None,
     credential: Credential,

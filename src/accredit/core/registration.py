@@ -231,12 +231,13 @@ class ClientRegistration:
                     f"is a {type(text).__name__}, not a text.",
                     "Give an absolute https URL.",
                 )
-            problem = None
+            problem = ""
+            url = None
             try:
                 url = parse_url(text, allow_insecure_http=self.allow_insecure_http, purpose=name)
             except StrictError as error:
                 problem = str(error)
-            if problem is not None:
+            if url is None:
                 self._refuse(
                     name,
                     f"is not a usable URL: {problem}.",
@@ -323,7 +324,7 @@ class ClientRegistration:
                 origin = origin_of(value)
             except StrictError:
                 origin = None
-            if origin is None or value.rstrip("/").count("/") > 2:  # noqa: PLR2004 - scheme://authority has two
+            if origin is None or value.rstrip("/").count("/") > 2:
                 self._refuse(
                     "api_origins",
                     "holds something that is not an origin.",
@@ -520,6 +521,6 @@ _ABSOLUTE_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[!$-;=?-Z_a-z~%\[\]]+")
 def checked_principal(principal: object, *, key: str) -> str:
     """Return the principal: any text without controls, at most 256 characters."""
     text = checked_text(principal, "principal", key=key)
-    if len(text) > 256:  # noqa: PLR2004 - named in the docstring
+    if len(text) > 256:
         raise ConfigurationError("principal is longer than 256 characters.", advice="Shorten it.", key=key)
     return text

@@ -150,9 +150,9 @@ def parse_token_response(
 
     Errors are values here: they are raised only where a caller waits, far from any frame that holds the secret.
     """
-    if response.status == 200:  # noqa: PLR2004 - the one status of a token response
+    if response.status == 200:
         return _success(response, request, endpoint)
-    if 300 <= response.status < 400:  # noqa: PLR2004 - the class of redirects
+    if 300 <= response.status < 400:
         return MalformedResponseError(
             f"the token endpoint answered with a redirect ({response.status}); credentials never follow one.",
             advice="Configure the token endpoint (or issuer) that it redirects to, if you trust it.",
@@ -169,15 +169,16 @@ def _success(
     response: Response, request: TokenRequest, endpoint: str
 ) -> IssuedToken | MalformedResponseError | RequestRefusedError:
     registration = request.registration
-    problem = None
+    problem = ""
+    issued: IssuedToken | None = None
     try:
         issued = _issued(response, registration)
     except StrictError as error:
         problem = str(error)
-    if problem is not None:
+    if issued is None:
         return MalformedResponseError(
             f"the token response is malformed: {problem}.",
-            advice="Nothing of it was kept. Check that the endpoint is the token endpoint and not a login page or proxy.",
+            advice="Nothing of it was kept. Check that the URL is the token endpoint, not a login page or a proxy.",
             endpoint=endpoint,
             status=response.status,
         )
@@ -286,7 +287,7 @@ def _refusal(
     said = _said(code, _safe_description(description, request.registration.client_id, secret))
     retry_after = _retry_after(response, now_wall)
     name = request.registration.id
-    if status == 429 or code in _THROTTLE_CODES or (status == 503 and retry_after is not None):  # noqa: PLR2004
+    if status == 429 or code in _THROTTLE_CODES or (status == 503 and retry_after is not None):
         return ThrottledError(
             f"the token endpoint is throttling this client (HTTP {status}){said}.",
             advice="accredit holds back on its own; share tokens between processes to need fewer of them.",
@@ -295,7 +296,7 @@ def _refusal(
             error_code=code,
             retry_after=retry_after,
         )
-    if status >= 500:  # noqa: PLR2004 - the class of server errors
+    if status >= 500:
         return UnreachableError(
             f"the token endpoint failed (HTTP {status}){said}.",
             advice="This is a fault of the authorization server; accredit tries again on its own.",
@@ -303,7 +304,7 @@ def _refusal(
             status=status,
             error_code=code,
         )
-    if status == 407:  # noqa: PLR2004 - Proxy Authentication Required
+    if status == 407:
         return UnreachableError(
             "the proxy demands authentication (HTTP 407).",
             advice="Check the proxy settings of the environment.",
@@ -319,7 +320,7 @@ def _refusal(
             status=status,
             error_code=code,
         )
-    if status < 400:  # noqa: PLR2004 - 1xx and 2xx other than 200
+    if status < 400:
         return MalformedResponseError(
             f"the token endpoint answered HTTP {status}, which is no token response.",
             advice="Check that the URL is the token endpoint.",

@@ -16,7 +16,7 @@ from accredit.core.effects import Credential, Effect, Instant
 from accredit.core.events import Event
 from accredit.core.messages import Failure, Request, Response
 from accredit.core.metadata import ServerMetadata
-from accredit.core.secret import SecretSource
+from accredit.core.secret import Secret, SecretSource
 from accredit.errors import ConfigurationError
 from accredit.runtime.flight import Flight
 from accredit.runtime.guarded_store import GuardedStore
@@ -131,13 +131,13 @@ class Driver:
     def _read_secret(self, source: SecretSource | None) -> Credential | ConfigurationError:
         if source is None:
             return Credential(None, "")
-        problem: ConfigurationError | None = None
+        secret: Secret | ConfigurationError
         try:
             secret = self._secrets.read(source)
         except ConfigurationError as error:
-            problem = error.fresh()
-        if problem is not None:
-            return problem
+            secret = error.fresh()
+        if isinstance(secret, ConfigurationError):
+            return secret
         # Keyed by this process alone: elsewhere the tag means nothing, and nobody can guess secrets from it.
         tag = hmac.new(self._tag_key, secret.reveal().encode(), hashlib.sha256).hexdigest()[:32]
         return Credential(secret, tag)

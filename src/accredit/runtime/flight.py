@@ -133,10 +133,10 @@ class Flight(Generic[T]):
 
 def running_asyncio_loop() -> asyncio.AbstractEventLoop | None:
     """Return the asyncio loop that runs in this thread, without importing asyncio for it."""
-    asyncio = sys.modules.get("asyncio")
-    if asyncio is None:
+    module = sys.modules.get("asyncio")
+    if module is None:
         return None
-    loop: asyncio.AbstractEventLoop | None = asyncio._get_running_loop()  # noqa: SLF001 - documented for frameworks
+    loop: asyncio.AbstractEventLoop | None = module._get_running_loop()  # noqa: SLF001 - documented for frameworks
     return loop
 
 

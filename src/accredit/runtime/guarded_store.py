@@ -117,7 +117,7 @@ class GuardedStore:
             return StoreDown()
         try:
             answer = operation()
-        except Exception as error:  # noqa: BLE001 - a store may fail in any way, and none of them fails a call
+        except Exception as error:
             kind = type(error).__name__
         else:
             self._failures = 0

@@ -129,7 +129,7 @@ def make_token(
     clock: Callable[[], float],
     wall: float,
 ) -> tuple[AccessToken, bool]:
-    """Return the token that callers get, with its schedule on the local clock, and whether it is another than before."""
+    """Return the token that callers get, scheduled on the local clock, and whether it is another than before."""
     record = obtained.stored.record
     registration = slot.request.registration
     plan = schedule(

@@ -38,7 +38,9 @@ class Store(Protocol):
         owner: str,
         lease: float,
     ) -> Claimed:
-        """Claim the right to make the token request. The first of these that applies is the directive:
+        """Claim the right to make the token request.
+
+        The first of these that applies is the directive:
 
         1. there is a record with life left that is newer than ``newer_than`` and not suspect: ``Satisfied``;
         2. a hold runs, for this credential or for all: ``Held`` with what is left of it;
@@ -60,7 +62,9 @@ class Store(Protocol):
         credential: str,
         based_on: int | None,
     ) -> Stored:
-        """Keep ``record`` for ``remaining`` seconds, end the owner's lease and the holds of the credential; return what is kept.
+        """Keep ``record`` for ``remaining`` seconds and return what is kept.
+
+        The owner's lease and the holds of the credential end.
 
         When a record newer than ``based_on`` came meanwhile (the owner's lease had run out), is not suspect and
         lives at least as long, that one stays. Otherwise the record is kept under the generation after the
