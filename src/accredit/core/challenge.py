@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Final
 
 _MAX_CHARACTERS: Final = 16 * 1024
+_MAX_CHALLENGES: Final = 64
 
 _WORD: Final = "[!#$%&'*+.^_`|~0-9A-Za-z-]++"
 _GAP: Final = re.compile(r"[\s,;]*+")
@@ -51,13 +52,16 @@ class Challenge:
 def parse_challenges(values: Sequence[str]) -> tuple[Challenge, ...]:
     """Return the challenges in every ``WWW-Authenticate`` field of a response, in order.
 
-    Several fields are one list (RFC 9110, section 5.3). Of more than 16 Ki characters in all, nothing is read.
+    Several fields are one list (RFC 9110, section 5.3). One of more than 16 Ki characters, or of more than 64
+    challenges, counts as having none.
     """
     if sum(map(len, values)) + len(values) > _MAX_CHARACTERS:
         return ()
     reader = _Reader()
     for value in values:
         reader.read(value)
+    if len(reader.challenges) > _MAX_CHALLENGES:
+        return ()
     return tuple(
         Challenge(
             scheme, token68, MappingProxyType({name: found.pop() for name, found in params.items() if len(found) == 1})
@@ -100,7 +104,7 @@ class _Reader:
     def read(self, text: str) -> None:
         """Read one field value."""
         position = _end(_GAP, text, 0)
-        while position < len(text):
+        while position < len(text) and len(self.challenges) <= _MAX_CHALLENGES:
             if scheme := _SCHEME.match(text, position):
                 position = self._begin(scheme[1].lower(), text, scheme.end())
             position = self._read_params(text, position)
