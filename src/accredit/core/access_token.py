@@ -208,7 +208,7 @@ def _text(claims: Mapping[str, object], name: str) -> str:
 
 def _scope(claims: Mapping[str, object]) -> tuple[str, ...]:
     value = claims.get("scope")
-    if value is None or value == "":
+    if value is None:
         return ()
     try:
         return parse_scope_member(value)

@@ -97,16 +97,18 @@ def parse_jws(token: str, *, algorithms: Collection[str], max_bytes: int = MAX_T
     """
     if len(token) > max_bytes:
         _deny("the token is too large", "too_large")
-    if not token.isascii() or token.count(".") != 2:  # noqa: PLR2004 - header, payload, signature
+    if not token.isascii() or token.count(".") != 2:
         _deny("the token is not a compact JWS", "malformed")
     head, body, tail = token.split(".")
     if not (head and body and tail):
         _deny("the token is not a compact JWS", "malformed")
+    header: dict[str, object] = {}
+    payload = signature = b""
     try:
         raw = b64url_decode(head)
         # A byte order mark is tolerated in other documents; here it would be a second spelling of one header.
         fault = raw.startswith(b"\xef\xbb\xbf")
-        header = {} if fault else parse_json_object(raw, max_bytes=max_bytes, max_depth=8)
+        header = parse_json_object(raw, max_bytes=max_bytes, max_depth=8)
         payload, signature = b64url_decode(body), b64url_decode(tail)
     except StrictError:
         fault = True

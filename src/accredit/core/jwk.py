@@ -295,11 +295,7 @@ def _rsa_public_key(n: int, e: int) -> rsa.RSAPublicKey:
         _refuse("the RSA modulus is even, or the exponent is not an odd number from 3 to 2^32")
     if _is_roca(n):
         _refuse("the RSA key was made by a generator known to be broken (CVE-2017-15361)")
-    try:
-        return rsa.RSAPublicNumbers(e, n).public_key()
-    except ValueError:
-        pass
-    _refuse("the RSA key is malformed")
+    return rsa.RSAPublicNumbers(e, n).public_key()
 
 
 @lru_cache(maxsize=1)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from accredit.core.jose import JwkError, VerificationKey, import_public_jwk, same_algorithm
+from accredit.core.jose import VerificationKey, import_public_jwk, same_algorithm
 from accredit.core.strict import StrictError, parse_json_object
 from accredit.errors import MalformedResponseError
 
@@ -72,7 +72,7 @@ def parse_jwks(body: bytes, *, endpoint: str | None = None) -> KeySet:
             try:
                 if isinstance(member, dict):
                     keys.append(import_public_jwk(member))
-            except JwkError:
+            except ValueError:  # JwkError, or what this build of OpenSSL does not do
                 continue
         if not keys:
             fault = "the JWKS document holds no usable key"

@@ -25,7 +25,7 @@ def __getattr__(name: str) -> object:
     if module is None:
         msg = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(msg)
-    import importlib  # noqa: PLC0415 - only here
+    import importlib
 
     try:
         return getattr(importlib.import_module(f"{__name__}.{module}"), name)

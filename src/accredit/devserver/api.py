@@ -6,18 +6,27 @@ Routes: ``GET /hello`` (any valid token), ``POST /orders`` (scope ``orders:write
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from accredit.core.access_token import AccessTokenPolicy, VerifiedToken, verify_access_token
 from accredit.core.jwks import JwksPolicy, KeySet
 from accredit.core.messages import Response
-from accredit.devserver.app import Application, ClientGoneError, Receive, Scope, Send, read_incoming, send_fault
-from accredit.devserver.app import send_response as _send
+from accredit.devserver.app import (
+    Application,
+    ClientGoneError,
+    Receive,
+    Scope,
+    Send,
+    departure,
+    read_incoming,
+    send_fault,
+    send_response,
+)
 from accredit.devserver.control import Control
 from accredit.devserver.core import json_response
-from accredit.devserver.forms import Incoming
+from accredit.devserver.forms import Incoming, parse_form
 from accredit.devserver.log import LogEntry
 from accredit.errors import InvalidTokenError
 
@@ -104,15 +113,16 @@ def protected_api(control: Control, guard: Guard) -> Application:
             return
         entry = control.log.add(LogEntry(control.now(), "api", incoming.method, incoming.path))
         await control.arrived()
-        await control.detain("api", None)
+        if not await control.detain("api", None, departure(receive)):
+            return
         fault = control.fault("api", incoming.path)
         if fault is not None:
             await send_fault(send, fault, entry)
             return
         response = _answer(control, guard, incoming, entry, served)
-        served += response.status == 200  # noqa: PLR2004
+        served += response.status == 200
         entry.status = response.status
-        await _send(send, response)
+        await send_response(send, response)
 
     return application
 
@@ -123,6 +133,10 @@ def _answer(control: Control, guard: Guard, incoming: Incoming, entry: LogEntry,
     if token is None:
         # No token, so nothing is wrong with it: a challenge without error code (RFC 6750, section 3.1).
         return _challenge(401, None, "a Bearer token is needed")
+    form = parse_form(incoming)
+    if isinstance(form, Mapping) and "access_token" in form:
+        # Two tokens in one request: RFC 6750, section 2 allows one method only.
+        return _challenge(400, "invalid_request", "the token is given in two ways")
     try:
         verified = guard.check(token, now=control.now())
     except InvalidTokenError as error:

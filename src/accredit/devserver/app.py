@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hmac
 import secrets
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from typing import Any, Final
 
 from accredit.core.messages import Response
 from accredit.core.strict import StrictError, parse_json_object
+from accredit.devserver.config import is_loopback
 from accredit.devserver.control import Control, Fault, encode
 from accredit.devserver.core import json_response
 from accredit.devserver.forms import MAX_BODY_BYTES, Incoming, claimed_client_id, one, parse_form
@@ -55,6 +56,16 @@ async def read_incoming(scope: Scope, receive: Receive, *, limit: int = MAX_BODY
     return Incoming(scope["method"], scope["path"], headers, bytes(body))
 
 
+def departure(receive: Receive) -> Callable[[], Awaitable[None]]:
+    """Return a function that waits until the client has closed the connection."""
+
+    async def gone() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    return gone
+
+
 async def send_response(send: Send, response: Response, *, head: bool = False, truncate: bool = False) -> None:
     """Send a response; a truncated one breaks off in the middle of its body."""
     headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in response.headers]
@@ -80,19 +91,21 @@ def authorization_server(control: Control) -> Application:
         except ClientGoneError:
             return
         if incoming.path.startswith(ADMIN_PREFIX):
-            await send_response(send, await _admin(control, incoming))
+            await send_response(send, await _admin(control, incoming, scope.get("client")))
         else:
-            await _serve(control, incoming, send)
+            await _serve(control, incoming, receive, send)
 
     return application
 
 
-async def _serve(control: Control, incoming: Incoming, send: Send) -> None:
+async def _serve(control: Control, incoming: Incoming, receive: Receive, send: Send) -> None:
     entry = control.log.add(_entry(control, incoming))
     await control.arrived()
     head = incoming.method == "HEAD"
-    if incoming.path == f"{control.authority.config.issuer_path}/token":
-        await control.detain("as", entry.client_id)
+    if incoming.path == f"{control.authority.config.issuer_path}/token" and not await control.detain(
+        "as", entry.client_id, departure(receive)
+    ):
+        return
     fault = control.fault("as", incoming.path)
     if fault is not None:
         await send_fault(send, fault, entry, head=head)
@@ -115,11 +128,12 @@ def _entry(control: Control, incoming: Incoming) -> LogEntry:
     return entry
 
 
-async def _admin(control: Control, incoming: Incoming) -> Response:
+async def _admin(control: Control, incoming: Incoming, peer: Sequence[Any] | None) -> Response:
     """Run a command: ``POST /_admin/NAME`` with a JSON object of arguments."""
     given = incoming.values(ADMIN_HEADER)
     token = given[0] if len(given) == 1 else ""
-    if not hmac.compare_digest(token.encode("utf-8", "replace"), control.admin_token.encode()):
+    known = hmac.compare_digest(token.encode("utf-8", "replace"), control.admin_token.encode())
+    if not known or not (peer and is_loopback(peer[0])):
         return json_response(403, {"error": "forbidden"})
     # A browser always sends an Origin along: no page may steer the server.
     if incoming.method != "POST" or incoming.values("origin"):

@@ -187,7 +187,7 @@ class Place:
         """
         advice = "A development server is no authorization server; --i-know-this-is-for-tests overrides this."
         if not self.for_tests:
-            if not _is_loopback(self.host):
+            if not is_loopback(self.host):
                 _misused("host", "it is not a loopback address", advice)
             variables = {name: value.strip().lower() for name, value in self.environment.items()}
             if variables.get("PROD", "") not in {"", "0", "false", "no"}:
@@ -199,7 +199,8 @@ class Place:
             _misused("certfile", "certfile and keyfile go together", "Give both or none.")
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Tell whether only this machine can reach that address."""
     if host == "localhost":
         return True
     try:

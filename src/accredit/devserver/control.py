@@ -7,7 +7,7 @@ import dataclasses
 import json
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -54,9 +54,9 @@ class Control:
 
     Attributes:
         authority: the protocol core.
-        api_path: path prefix of the switches that concern the protected API: faults are kept as ``api:/path``.
         admin_token: what the admin API demands.
         log: the request log.
+        clock: returns seconds since the epoch.
 
     """
 
@@ -83,22 +83,30 @@ class Control:
         async with self._changed:
             self._changed.notify_all()
 
-    async def detain(self, server: str, client_id: str | None) -> None:
-        """Hold a request at the gate, then for the latency; other requests go on."""
+    async def detain(self, server: str, client_id: str | None, gone: Callable[[], Awaitable[None]]) -> bool:
+        """Hold a request at the gate, then for the latency; other requests go on.
+
+        Args:
+            server: ``as`` or ``api``.
+            client_id: whose latency counts, if it has its own.
+            gone: returns when the client has closed the connection.
+
+        Returns:
+            Whether the client is still there.
+
+        """
         gate = self._gates.get(server)
+        here = True
         if gate is not None and not gate.is_set():
             self._waiting[server] = self._waiting.get(server, 0) + 1
             await self.arrived()
             try:
-                await gate.wait()
+                here = await _first(gate.wait(), gone(), None)
             finally:
                 self._waiting[server] -= 1
+                await self.arrived()
         seconds = self._latency.get(f"client:{client_id}", self._latency.get(server, 0.0))
-        if seconds > 0:
-            try:
-                await asyncio.wait_for(self._closing.wait(), seconds)
-            except TimeoutError:
-                return
+        return here and (seconds <= 0 or await _first(self._closing.wait(), gone(), seconds))
 
     def fault(self, server: str, path: str) -> Fault | None:
         """Take the planned fault for this request, if there is one."""
@@ -141,9 +149,9 @@ class Control:
 
     def do_set_latency(self, *, seconds: float, client_id: str | None, server: str) -> None:
         """Set the delay of answers: of the token endpoint (server ``as``), of one client there, or of the API."""
-        self._latency[server if client_id is None else f"client:{client_id}"] = seconds
+        self._latency[server if client_id is None else f"client:{client_id}"] = float(seconds)
 
-    def do_fail(  # noqa: PLR0913 - each is one property of an HTTP answer
+    def do_fail(
         self,
         *,
         server: str,
@@ -160,7 +168,7 @@ class Control:
         if body is not None:
             raw = body.encode()
             response = Response(status, (("content-length", str(len(raw))),), raw)
-        elif error is not None or status >= 400:  # noqa: PLR2004
+        elif error is not None or status >= 400:
             response = json_response(status, {"error": error or "server_error"}, ("cache-control", "no-store"))
         else:
             response = Response(status, (("content-length", "0"),))
@@ -211,7 +219,7 @@ class Control:
 
     def do_advance_clock(self, *, seconds: float) -> float:
         """Move the clock of the server and the API; return the new time."""
-        self._offset += seconds
+        self._offset += float(seconds)
         return self.now()
 
     def do_hold(self, *, server: str) -> None:
@@ -261,6 +269,18 @@ class Control:
     def do_signing_keys(self) -> list[dict[str, str]]:
         """Return the published keys."""
         return [dict(key.public_jwk) for key in self.authority.keys]
+
+
+async def _first(event: Coroutine[Any, Any, object], gone: Awaitable[None], seconds: float | None) -> bool:
+    """Wait for the event or that long (seconds); return whether the client stayed."""
+    leaving = asyncio.ensure_future(gone)
+    waiting = asyncio.ensure_future(event)
+    try:
+        done, _ = await asyncio.wait({waiting, leaving}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        return leaving not in done
+    finally:
+        waiting.cancel()
+        leaving.cancel()
 
 
 def encode(value: object) -> bytes:

@@ -88,7 +88,7 @@ class Authority:
         """Tell whether the (verified) token was revoked."""
         # Every jti starts with its serial number: "all tokens so far" needs neither a list nor a clock.
         serial = token.token_id.partition(".")[0]
-        number = int(serial) if serial.isascii() and serial.isdigit() and len(serial) < 20 else 0  # noqa: PLR2004
+        number = int(serial) if serial.isascii() and serial.isdigit() and len(serial) < 20 else 0
         return token.token_id in self._denied or number <= self._denied_before.get(token.client_id, -1)
 
     def key_set(self) -> KeySet:
@@ -284,7 +284,7 @@ def json_response(status: int, members: Mapping[str, object], *headers: tuple[st
 def refusal(problem: Problem, client_id: str | None = None) -> Outcome:
     """Return an error response of the token endpoint (RFC 6749, section 5.2)."""
     members = {"error": problem.error, "error_description": problem.description}
-    extra = (("www-authenticate", 'Basic realm="token", charset="UTF-8"'),) if problem.status == 401 else ()  # noqa: PLR2004
+    extra = (("www-authenticate", 'Basic realm="token", charset="UTF-8"'),) if problem.status == 401 else ()
     return Outcome(json_response(problem.status, members, *_NO_STORE, *extra), client_id)
 
 

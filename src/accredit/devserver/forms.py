@@ -104,7 +104,7 @@ def claimed_client_id(incoming: Incoming, config: DevConfig) -> str | None:
     return claimed if claimed is not None and config.client(claimed) is not None else None
 
 
-def authenticate(incoming: Incoming, form: Form, config: DevConfig) -> DevClient | Problem:  # noqa: PLR0911 - one per rule
+def authenticate(incoming: Incoming, form: Form, config: DevConfig) -> DevClient | Problem:
     """Authenticate the client by exactly one method (RFC 6749, section 2.3)."""
     basic = _basic_credentials(incoming, config)
     if isinstance(basic, Problem):

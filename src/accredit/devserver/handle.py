@@ -80,7 +80,7 @@ class Switches(ABC):
         """Delay the answers of the token endpoint (of one client, if given) or of the API; others do not wait."""
         self.command("set_latency", seconds=seconds, client_id=client_id, server=server)
 
-    def fail(  # noqa: PLR0913 - each is one property of an HTTP answer
+    def fail(
         self,
         status: int = 503,
         *,

@@ -28,7 +28,7 @@ class DevServerProcess(Switches):
     for :class:`accredit.devserver.server.DevServer`.
     """
 
-    def __init__(  # noqa: PLR0913 - the places of two listeners and their certificate
+    def __init__(
         self,
         config: DevConfig | None = None,
         *,
@@ -40,7 +40,7 @@ class DevServerProcess(Switches):
         for_tests: bool = False,
     ) -> None:
         """Keep the settings; nothing runs yet."""
-        self.config = config or DevConfig()
+        self.config = self._given = config or DevConfig()
         self._certfile = certfile
         self._options = ["--host", host, "--port", str(port), "--api-port", str(api_port), "--config-json", "-"]
         if certfile is not None:
@@ -70,7 +70,7 @@ class DevServerProcess(Switches):
         watchdog.start()
         try:
             if child.stdin is not None and child.stdout is not None:
-                child.stdin.write(json.dumps(config_to_mapping(self.config)) + "\n")
+                child.stdin.write(json.dumps(config_to_mapping(self._given)) + "\n")
                 child.stdin.flush()
                 report = json.loads(child.stdout.readline() or "{}")
         except OSError:
@@ -81,7 +81,7 @@ class DevServerProcess(Switches):
             self.stop()
             msg = f"the development server did not start: {report.get('error', 'its process ended')}"
             raise RuntimeError(msg)
-        self.config = dataclasses.replace(self.config, issuer=report["issuer"])
+        self.config = dataclasses.replace(self._given, issuer=report["issuer"])
         self.issuer, self.url, self.api_url = (report["issuer"], report["url"], report["api_url"])
         self.admin_token = report["admin_token"]
         return self

@@ -137,7 +137,7 @@ class DevServer(Switches):
 
     """
 
-    def __init__(  # noqa: PLR0913 - the places of two listeners and their certificate
+    def __init__(
         self,
         config: DevConfig | None = None,
         *,
@@ -149,7 +149,7 @@ class DevServer(Switches):
         for_tests: bool = False,
     ) -> None:
         """Keep the settings; nothing runs yet."""
-        self.config = config or DevConfig()
+        self.config = self._given = config or DevConfig()
         self._place = Place(
             host=host,
             port=port,
@@ -175,7 +175,8 @@ class DevServer(Switches):
         if self._thread is not None:
             msg = "the development server runs already"
             raise RuntimeError(msg)
-        runtime = Runtime(self.config, self._place)
+        runtime = Runtime(self._given, self._place)
+        self._failure = None
         ready = threading.Event()
         thread = threading.Thread(target=self._run, args=(runtime, ready), name="accredit-devserver", daemon=True)
         thread.start()
@@ -191,7 +192,7 @@ class DevServer(Switches):
     def _run(self, runtime: Runtime, ready: threading.Event) -> None:
         try:
             asyncio.run(runtime.serve(ready.set))
-        except BaseException as error:  # noqa: BLE001 - it is raised by the thread that waits in start()
+        except BaseException as error:
             self._failure = error
         finally:
             ready.set()
