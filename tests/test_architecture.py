@@ -346,7 +346,9 @@ def test_impure_code_is_found(tmp_path: Path, text: str) -> None:
 
 
 def test_pure_code_is_left_alone(tmp_path: Path) -> None:
-    text = "def f(now):\n    try:\n        yield now\n    finally:\n        g(now)\ndef h(clock):\n    return clock.now()\n"
+    text = (
+        "def f(now):\n    try:\n        yield now\n    finally:\n        g(now)\ndef h(clock):\n    return clock.now()"
+    )
     assert impure_code(plant(tmp_path, "accredit/core/good.py", text)) == []
 
 
