@@ -180,6 +180,9 @@ BOMB = gzip.compress(b"\0" * 10_000_000)
 TOO_LARGE = {
     "announced": answering(HTTP + b"Content-Length: 100000000\r\n\r\n"),
     "one byte over": answering(answer(body=b"x" * 1025)),
+    "one byte over, in chunks": answering(
+        HTTP + b"Transfer-Encoding: chunked\r\n\r\n401\r\n" + b"x" * 1025 + b"\r\n0\r\n\r\n"
+    ),
     "endless chunks": endless(HTTP + b"Transfer-Encoding: chunked\r\n\r\n", b"400\r\n" + b"x" * 1024 + b"\r\n"),
     "endless chunks of one byte": endless(HTTP + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n" * 1000),
     "endless until closed": endless(b"HTTP/1.0 200 OK\r\n\r\n", b"x" * 4096),
@@ -201,6 +204,13 @@ def test_chunk_overhead_counts_too(transport: HttpTransport) -> None:
     with Server(endless(HTTP + b"Transfer-Encoding: chunked\r\n\r\n", line)) as server:
         failure = failed(transport.send(post(server.url, max_bytes=1024), timeout=5), "too_large")
     assert "on the wire" in failure.detail
+
+
+def test_the_number_of_chunks_is_bounded(transport: HttpTransport) -> None:
+    """Chunks of one byte cost a thousand times what they carry."""
+    with Server(endless(HTTP + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n" * 1000)) as server:
+        failure = failed(transport.send(post(server.url), timeout=20), "too_large")
+    assert "pieces" in failure.detail
 
 
 def test_a_body_of_exactly_the_limit(transport: HttpTransport) -> None:
@@ -308,3 +318,28 @@ def test_any_bytes_are_an_answer_or_a_failure(pieces: list[bytes]) -> None:
         kind = abort.failure.kind
     assert kind in {"read", "too_large"}
     assert len(body) <= 1024
+
+
+class Broken(Canned):
+    """A stream that takes no request, never looks at the clock, and still has an answer."""
+
+    def write(self, data: bytes, deadline: Deadline) -> None:
+        raise BrokenPipeError
+
+    def read(self, deadline: Deadline) -> bytes:
+        return next(self._pieces, b"")
+
+
+def test_an_answer_that_came_before_the_request_was_taken() -> None:
+    request = Request("GET", "http://idp.test/")
+    outgoing = encode(request, parse_target(request.url), user_agent="accredit", proxy=None)
+    stream = Broken([answer("503 Busy")])
+    assert exchange(stream, outgoing, max_bytes=1024, deadline=Deadline(60)).status == 503
+
+
+def test_the_deadline_counts_between_reads_too() -> None:
+    request = Request("GET", "http://idp.test/")
+    outgoing = encode(request, parse_target(request.url), user_agent="accredit", proxy=None)
+    chunks = [HTTP + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 1000]
+    with pytest.raises(TimeoutError):
+        exchange(Broken(chunks), outgoing, max_bytes=1024, deadline=Deadline(0))

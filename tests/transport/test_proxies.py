@@ -172,7 +172,7 @@ def test_requests_to_this_machine_take_no_proxy_of_the_environment(monkeypatch: 
 
 
 @pytest.mark.parametrize(
-    "environ, scheme, expected",
+    ("environ", "scheme", "expected"),
     [
         ({}, "https", None),
         ({"HTTPS_PROXY": "a"}, "https", "HTTPS_PROXY"),
@@ -191,7 +191,7 @@ def test_which_variable_counts(environ: dict[str, str], scheme: str, expected: s
 
 
 @pytest.mark.parametrize(
-    "host, no_proxy, exempt",
+    ("host", "no_proxy", "exempt"),
     [
         ("idp.test", "idp.test", True),
         ("a.idp.test", "idp.test", True),

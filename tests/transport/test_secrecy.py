@@ -69,7 +69,7 @@ def test_a_failure_leaves_no_exception_behind() -> None:
 
 
 @pytest.mark.parametrize(
-    "ca_file, request_fields, proxy",
+    ("ca_file", "request_fields", "proxy"),
     [
         ("/nowhere/ca.pem", REQUEST_FIELDS, f"http://user:{CANARY}@proxy.test"),
         (None, (("Authorization", f"Basic {CANARY}\n"),), f"http://user:{CANARY}@proxy.test"),

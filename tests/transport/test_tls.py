@@ -65,7 +65,7 @@ def test_the_name_is_sent_in_the_handshake(authority: Authority, trusting: HttpT
 
 
 @pytest.mark.parametrize(
-    "phrase, issue",
+    ("phrase", "issue"),
     [
         ("self-signed", lambda a: a.issue("idp.test", self_signed=True)),
         ("has expired", lambda a: a.issue("idp.test", valid_from=-9, valid_to=-1)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import threading
+import time
 from typing import TYPE_CHECKING, final
 
 from accredit.core.messages import Failure
@@ -52,8 +53,11 @@ class HttpTransport:
         if not math.isfinite(timeout):
             msg = "the timeout must be a finite number of seconds"
             raise ValueError(msg)
+        started = time.monotonic()  # before the imports, which the first request pays for
         trips = self._ready()
-        return Failure("connect", "the transport was closed") if trips is None else trips.send(request, timeout)
+        if trips is None:
+            return Failure("connect", "the transport was closed")
+        return trips.send(request, timeout, started)
 
     def after_fork(self) -> None:
         """In the child: abandon the parent's locks, threads and sockets, without touching them.

@@ -54,9 +54,9 @@ class Deadline:
 
     __slots__ = ("_at",)
 
-    def __init__(self, seconds: float) -> None:
-        """Set the deadline ``seconds`` from now."""
-        self._at = time.monotonic() + seconds
+    def __init__(self, seconds: float, *, since: float | None = None) -> None:
+        """Set the deadline ``seconds`` from now, or from a reading of ``time.monotonic()``."""
+        self._at = (time.monotonic() if since is None else since) + seconds
 
     def left(self) -> float:
         """Return the seconds that are left.

@@ -76,9 +76,9 @@ class RoundTrips:
         """Interrupt the requests under way and refuse later ones."""
         self._sockets.interrupt()
 
-    def send(self, request: Request, timeout: float) -> Response | Failure:
-        """See :meth:`accredit.transport.HttpTransport.send`."""
-        deadline = Deadline(timeout)
+    def send(self, request: Request, timeout: float, started: float) -> Response | Failure:
+        """See :meth:`accredit.transport.HttpTransport.send`; ``started`` is its ``time.monotonic()``."""
+        deadline = Deadline(timeout, since=started)
         target = parse_target(request.url)
         proxy = self._proxy_for(target)
         tls = target.scheme == "https"
