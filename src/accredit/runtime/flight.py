@@ -28,9 +28,10 @@ class Flight(Generic[T]):
         self._lock = threading.Lock()
         self._done = False
         self._outcome: T | None = None
-        self._gates: list[Gate] = []
-        self._loops: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
-        self._trio: list[tuple[Any, Any]] = []
+        # Dicts rather than lists: thousands of waiters may give up, in any order.
+        self._gates: dict[Gate, None] = {}
+        self._loops: dict[asyncio.AbstractEventLoop, dict[asyncio.Future[None], None]] = {}
+        self._trio: dict[Any, Any] = {}
 
     @property
     def done(self) -> bool:
@@ -50,13 +51,13 @@ class Flight(Generic[T]):
             self._outcome = outcome
             self._done = True
             gates, loops, trios = self._gates, self._loops, self._trio
-            self._gates, self._loops, self._trio = [], {}, []
+            self._gates, self._loops, self._trio = {}, {}, {}
         for gate in gates:
             gate.release()
         for loop, futures in loops.items():
             # One wake-up for all tasks of a loop. A loop that closed meanwhile has nobody left to wake.
             _ignoring(RuntimeError, loop.call_soon_threadsafe, _wake, futures)
-        for token, event in trios:
+        for event, token in trios.items():
             trio = sys.modules["trio"]
             _ignoring(trio.RunFinishedError, token.run_sync_soon, event.set)
 
@@ -69,12 +70,11 @@ class Flight(Generic[T]):
         with self._lock:
             if self._done:
                 return True
-            self._gates.append(gate)
+            self._gates[gate] = None
         if clock.wait(gate, max(seconds, 0.0)):
             return True
         with self._lock:
-            if gate in self._gates:
-                self._gates.remove(gate)
+            self._gates.pop(gate, None)
         return self._done
 
     async def wait_async(self, seconds: float) -> bool:
@@ -91,7 +91,7 @@ class Flight(Generic[T]):
         with self._lock:
             if self._done:
                 return True
-            self._loops.setdefault(loop, []).append(future)
+            self._loops.setdefault(loop, {})[future] = None
         timer = loop.call_later(max(seconds, 0.0), _wake, (future,))
         try:
             await future
@@ -106,8 +106,8 @@ class Flight(Generic[T]):
             return
         with self._lock:
             futures = self._loops.get(loop)
-            if futures is not None and future in futures:
-                futures.remove(future)
+            if futures is not None:
+                futures.pop(future, None)
 
     async def _wait_trio(self, seconds: float) -> bool:
         trio = sys.modules.get("trio")
@@ -115,19 +115,17 @@ class Flight(Generic[T]):
             msg = "the asynchronous face needs a running asyncio or trio event loop"
             raise RuntimeError(msg)
         event = trio.Event()
-        entry = (trio.lowlevel.current_trio_token(), event)
         with self._lock:
             if self._done:
                 return True
-            self._trio.append(entry)
+            self._trio[event] = trio.lowlevel.current_trio_token()
         try:
             with trio.move_on_after(max(seconds, 0.0)):
                 await event.wait()
         finally:
             if not self._done:
                 with self._lock:
-                    if entry in self._trio:
-                        self._trio.remove(entry)
+                    self._trio.pop(event, None)
         return self._done
 
 
