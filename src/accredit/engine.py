@@ -128,6 +128,8 @@ class Engine:
 
         """
         start = False
+        if self.keeper.needs_wake:
+            self.keeper.wake()
         with self._lock:
             self._check_open()
             now = self.now()
@@ -141,6 +143,8 @@ class Engine:
                 calm = not slot.suspect or (flight is None and now < slot.retry_at)
                 if calm:
                     if flight is not None or now < token.renew_at or now < slot.retry_at:
+                        if not slot.suspect:
+                            slot.fresh = token
                         return token
                     flight = self._board(slot)
                     result: AccessToken | Flight[Landing] = token
@@ -249,7 +253,25 @@ class Engine:
     def peek(self, slot: Slot) -> AccessToken | None:
         """Return the usable token of this process, if there is one; no I/O."""
         with self._lock:
+            self._check_open()
             return slot.usable(self.now()) or self._from_memory(slot)
+
+    def keep(self, slot: Slot) -> None:
+        """Renew a slot on schedule until the keeper releases it.
+
+        Raises:
+            ConfigurationError: the manager is closed, or must not start threads.
+
+        """
+        if self._inline:
+            raise ConfigurationError(
+                "keep_fresh() needs a thread, and renewal is 'inline'.",
+                advice="Call get() where a token is needed, or use renewal='thread'.",
+                key="renewal",
+            )
+        with self._lock:
+            self._check_open()
+        self.keeper.keep(slot)
 
     def renew_if_due(self, slot: Slot) -> float:
         """Start the renewal that is due, without waiting; return the local time of the next look."""
@@ -304,6 +326,8 @@ class Engine:
             if self._closed:
                 return
             self._closed = True
+            for slot in self.slots.values():
+                slot.fresh = None  # the way past this lock
         self.keeper.stop()
         self._driver.close()
         self.store.close()
@@ -315,6 +339,9 @@ class Engine:
         self._random.seed()
         for slot in self.slots.values():
             slot.flight = None
+            if slot.kept:
+                # The parent's keeper is not here: the next use has to come by and start one.
+                slot.fresh = None
         self._driver.after_fork()
         self.store.after_fork()
         self.keeper.after_fork()
@@ -410,6 +437,8 @@ class Engine:
                 )
                 landing = token
                 slot.adopt(token)
+                if self._closed:
+                    slot.fresh = None
                 events.append(
                     TokenObtained(
                         registration,

@@ -39,7 +39,7 @@ class FreshKeeping:
         """Start keeping."""
         self._engine = engine
         self._slot: Slot | None = slot
-        engine.keeper.keep(slot)
+        engine.keep(slot)
 
     def stop(self) -> None:
         """Stop renewing without traffic; the token stays."""

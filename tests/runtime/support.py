@@ -16,6 +16,7 @@ from accredit.devserver import DevClient
 from accredit.devserver.handle import Switches
 from accredit.instrumentation import Event
 from accredit.runtime.flight import Flight
+from accredit.testing.clock import SteerableClock
 
 T = TypeVar("T")
 E = TypeVar("E", bound=Event)
@@ -188,3 +189,26 @@ def stack_of(error: BaseException) -> list[str]:
         names.append(trace.tb_frame.f_code.co_name)
         trace = trace.tb_next
     return names
+
+
+def settle(clock: SteerableClock, manager: TokenManager) -> None:
+    """Wait until the keeper, and every worker there is, stand still on the clock."""
+    keeper, workers = manager._engine.keeper, manager._engine._workers
+
+    def still() -> bool:
+        # A keeper that was poked has no gate until it has looked again.
+        return keeper._gate is not None and clock.waiting >= 1 + sum(workers._busy.values())
+
+    eventually(still, "standstill")
+
+
+def run_keeper(clock: SteerableClock, manager: TokenManager, seconds: float) -> Iterator[float]:
+    """Let time pass from one thing that is due to the next, with nothing but the keeper at work; give each time."""
+    end = clock.now() + seconds
+    while clock.now() < end:
+        settle(clock, manager)
+        due = clock.next_due
+        assert due is not None
+        clock.advance(max(min(due, end) - clock.now(), 0.0))
+        settle(clock, manager)
+        yield clock.now()

@@ -9,7 +9,7 @@ from itertools import chain
 
 import pytest
 
-from accredit import AccreditError, AccessToken, CredentialRefusedError, TokenManager, UnreachableError
+from accredit import AccessToken, AccreditError, CredentialRefusedError, TokenManager, UnreachableError
 from accredit.devserver import DevConfig, DevServer
 from tests.runtime.support import (
     CLIENTS,
@@ -87,7 +87,7 @@ def test_ten_thousand_trio_tasks(server: DevServer, manager: TokenManager) -> No
 def test_both_faces_two_asyncio_loops_and_trio_at_once(server: DevServer, manager: TokenManager) -> None:
     face = manager.asynchronous()
     other_thread_face = face.synchronous()
-    crowd = [
+    crowd: list[Callable[[], object]] = [
         *[manager.get] * 16,
         *[other_thread_face.get] * 16,
         in_loop(face.get, 500),

@@ -46,8 +46,12 @@ class Keeper:
         """See to it that the thread runs (a forked child starts it at its first use), and that it looks."""
         with self._lock:
             if self._slots and self._thread is None and not self._stopped:
-                self._thread = threading.Thread(target=self._watch, name="accredit-keeper", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._watch, name="accredit-keeper", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError:
+                    return  # No thread can be had now (limits, interpreter shutdown): the next use tries again.
+                self._thread = thread
                 return
         self.poke()
 
