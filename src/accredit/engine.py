@@ -406,6 +406,11 @@ class Engine:
                 result: Obtained | Failed | Surfaced = self._driver.run(flow())
             except Exception as error:
                 result = Failed(_defect(error), 1.0)
+            except BaseException as error:
+                # An exit or an interrupt (of a secret function, of a caller whose own thread flies) must not leave
+                # a flight behind that never lands.
+                self._land(slot, flight, Failed(_defect(error), 1.0), began)
+                raise
             self._land(slot, flight, result, began)
 
         if self._inline:
@@ -459,11 +464,13 @@ class Engine:
                 slot.clear_suspicion()
             if mine:
                 slot.flight = None
-        for event in events:
-            self.emit(event)
-        flight.settle(landing)
-        if slot.kept:
-            self.keeper.poke()
+        try:
+            for event in events:
+                self.emit(event)
+        finally:
+            flight.settle(landing)
+            if slot.kept:
+                self.keeper.poke()
 
     def _beside(self, origin: str, flow: Callable[[], Flow[None]]) -> Flight[None]:
         """Run a flow that nobody has to wait for; at once when it needs no I/O."""
@@ -474,7 +481,8 @@ class Engine:
                 self._driver.run(flow())
             except Exception as error:
                 _defect(error)
-            flight.settle(None)
+            finally:
+                flight.settle(None)
 
         if self._inline or self.store.in_process:
             fly()
@@ -500,7 +508,7 @@ def _origin(request: TokenRequest) -> str:
     return origin_of(registration.token_endpoint or registration.server)
 
 
-def _defect(error: Exception) -> AccreditError:
+def _defect(error: BaseException) -> AccreditError:
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -12,7 +13,7 @@ MOST_PER_ORIGIN = 16
 
 
 class Workers:
-    """Runs jobs on daemon threads. A job must not raise.
+    """Runs jobs on daemon threads. A job deals with its own errors; an exit or an interrupt ends that job alone.
 
     A slow authorization server can occupy its share of the threads and no more, so it cannot starve the rest.
     """
@@ -35,7 +36,7 @@ class Workers:
         try:
             # Daemon threads: an interpreter that exits does not wait for an authorization server.
             threading.Thread(
-                target=self._work,
+                target=self._serve,
                 args=(origin, job),
                 name="accredit-flight",
                 daemon=True,
@@ -47,11 +48,21 @@ class Workers:
     def _has_room(self, origin: str) -> bool:
         return sum(self._busy.values()) < self._most and self._busy.get(origin, 0) < self._most_per_origin
 
+    def _serve(self, origin: str, job: Job) -> None:
+        with contextlib.suppress(BaseException):
+            self._work(origin, job)
+
     def _work(self, origin: str, job: Job) -> None:
         current: tuple[str, Job] | None = (origin, job)
+        interruption: BaseException | None = None
         while current is not None:
-            current[1]()
+            try:
+                current[1]()
+            except BaseException as error:
+                interruption = error
             current = self._next(current[0])
+        if interruption is not None:
+            raise interruption
 
     def _next(self, origin: str) -> tuple[str, Job] | None:
         """Give up a place for ``origin`` and take the next job that has room, if any."""
