@@ -154,7 +154,8 @@ def make_token(
         granted_scope=record.granted_scope,
         members=dict(record.members) if record.members else _NO_MEMBERS,
         generation=record.generation,
-        renew_at=plan.renew_at if progress else no_progress_until(now, plan.usable_until),
+        # Never beyond what is usable: up to its renewal point a token is handed out without another look.
+        renew_at=plan.renew_at if progress else min(no_progress_until(now, plan.usable_until), plan.usable_until),
         usable_until=plan.usable_until,
         ends_at=plan.expires_at,
         received_at=now,
