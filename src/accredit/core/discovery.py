@@ -23,7 +23,11 @@ def metadata_of(registration: ClientRegistration, deadline: float) -> Flow[Serve
         return kept[0]
     instant = yield from now()
     rest = deadline - instant.local
-    found = yield from share_discovery(registration, key, lambda: discover(registration, deadline), timeout=rest)
+    if kept is not None:
+        # There is a document to fall back on, and with it the token request still has to be made in time.
+        rest /= 2.0
+    until = instant.local + rest
+    found = yield from share_discovery(registration, key, lambda: discover(registration, until), timeout=rest)
     if isinstance(found, ServerMetadata):
         return found
     if kept is not None:
@@ -87,10 +91,14 @@ def _fetch_metadata(
     request = Request("GET", url, (("accept", "application/json"),))
     outcome: ServerMetadata | AuthorizationServerError | None = None
     for attempt in range(ATTEMPTS):
+        instant = yield from now()
         if attempt:
             draw = yield from random()
-            yield from pause(attempt_pause(attempt - 1, draw))
-        instant = yield from now()
+            seconds = attempt_pause(attempt - 1, draw)
+            if instant.local + seconds >= deadline:
+                break
+            yield from pause(seconds)
+            instant = yield from now()
         remaining = deadline - instant.local
         if remaining <= 0:
             break

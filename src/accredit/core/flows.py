@@ -7,8 +7,7 @@ it can be abandoned at any effect.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from accredit.core.discovery import ATTEMPTS, failure_error, is_fatal, metadata_of
 from accredit.core.effects import (
@@ -51,6 +50,7 @@ from accredit.core.records import (
 )
 from accredit.core.registration import ClientRegistration, TokenRequest
 from accredit.core.renewal import (
+    BACK_OFF_FIRST,
     THROTTLE_LAST,
     UNREACHABLE_LAST,
     attempt_pause,
@@ -69,7 +69,7 @@ from accredit.errors import (
     UnreachableError,
 )
 
-LEASE_BEYOND_DEADLINE = 2.0
+SHORTEST_LEASE = 1.0
 LONGEST_LEASE = 15.0
 YOUNG = 5.0
 PATIENCE = 1.0
@@ -78,8 +78,7 @@ _POLL_FIRST = 0.010
 _POLL_LAST = 0.050
 
 
-@dataclass(frozen=True, slots=True)
-class Obtained:
+class Obtained(NamedTuple):
     """A flight that succeeded.
 
     Attributes:
@@ -94,8 +93,7 @@ class Obtained:
     source: Literal["server", "store"]
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(NamedTuple):
     """A flight that failed.
 
     Attributes:
@@ -112,8 +110,7 @@ class Failed:
     counts: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Past:
+class Past(NamedTuple):
     """What a process remembers of earlier failures for an identity.
 
     Attributes:
@@ -126,8 +123,7 @@ class Past:
     refused: Failed | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Surfaced:
+class Surfaced(NamedTuple):
     """The refusal of an API is to reach the caller as it is.
 
     Attributes:
@@ -141,8 +137,14 @@ class Surfaced:
 NOTHING = Past()
 
 
-@dataclass(frozen=True, slots=True)
-class _Issued:
+class _Turn(NamedTuple):
+    """This flight is to ask the server, for a token newer than this."""
+
+    newer_than: int | None
+    failures: int = 0
+
+
+class _Issued(NamedTuple):
     token: IssuedToken
     sent: float
     sent_wall: float
@@ -167,22 +169,14 @@ def obtain(
     deadline = start.local + request.registration.deadline
     credential = yield from read_secret(request.registration.client_auth.source)
     if isinstance(credential, ConfigurationError):
-        return Failed(credential, 0.0)
+        return Failed(credential, 0.0, counts=False)
     if past.refused is not None and past.refused.credential == credential.tag:
         return past.refused
     turn = yield from _await_turn(request, newer_than, credential, owner, deadline)
-    if not isinstance(turn, Lead):
+    if not isinstance(turn, _Turn):
         return turn
-    return (
-        yield from _lead(
-            request,
-            newer_than,
-            credential,
-            owner,
-            deadline,
-            max(turn.failures, past.failures),
-        )
-    )
+    failures = max(turn.failures, past.failures)
+    return (yield from _lead(request, turn.newer_than, credential, owner, deadline, failures))
 
 
 def _await_turn(
@@ -191,30 +185,35 @@ def _await_turn(
     credential: Credential,
     owner: str,
     deadline: float,
-) -> Flow[Lead | Obtained | Failed]:
+) -> Flow[_Turn | Obtained | Failed]:
     """Claim until there is a record, the lease, a hold, or no time left."""
     identity = request.identity
     polls = 0
+    expired = False
     while True:
         before = yield from now()
-        lease = min(LONGEST_LEASE, max(deadline - before.local, 0.0) + LEASE_BEYOND_DEADLINE)
         answer = yield from claim(
             identity,
             newer_than=newer_than,
             credential=credential.tag,
             owner=owner,
-            lease=lease,
+            lease=_lease(deadline, before.local),
         )
         if isinstance(answer, StoreDown):
-            return Lead()
+            return _Turn(newer_than)
         match answer.directive:
             case Satisfied() if answer.stored is not None:
                 refused = _unusable(answer.stored, request, before.wall)
                 if refused is None:
                     return Obtained(_bounded(answer.stored, before.wall), before.local, "store")
-                # Left in place for whoever can use it: go on alone rather than fight over it.
                 yield from emit(RecordRefused(identity.registration, identity.principal, refused))
-                return Lead()
+                if refused == "expired" and not expired:
+                    # In its last seconds it serves nobody: claim what comes after it, so that one asks for all.
+                    expired = True
+                    newer_than = answer.stored.record.generation
+                    continue
+                # Left in place for whoever can use it: go on alone rather than fight over it.
+                return _Turn(newer_than)
             case Held(hold):
                 return Failed(
                     hold.error.held_for(hold.seconds),
@@ -233,12 +232,22 @@ def _await_turn(
                     return Failed(
                         _deadline_error(request, "another process is obtaining the token"),
                         0.0,
+                        counts=False,
                     )
                 yield from pause(max(rest, _POLL_FIRST))
-            case Lead() as lead:
-                return lead
+            case Lead(failures):
+                return _Turn(newer_than, failures)
             case _:
-                return Lead()
+                return _Turn(newer_than)
+
+
+def _lease(deadline: float, now: float) -> float:
+    """Return the seconds that a lease is to run: half of what the flight has left.
+
+    So those who wait for a holder that died, or whose record was lost on the way to the store, still have the time
+    to ask the server themselves, one after the other.
+    """
+    return min(LONGEST_LEASE, max((deadline - now) / 2.0, SHORTEST_LEASE))
 
 
 def _unusable(stored: Stored, request: TokenRequest, wall: float) -> str | None:
@@ -280,7 +289,7 @@ def _lead(
         again = yield from read_secret(request.registration.client_auth.source)
         if isinstance(again, Credential) and again.tag != credential.tag:
             credential = again
-            outcome = yield from _ask_server(request, credential, owner, newer_than, deadline)
+            outcome = yield from _ask_server(request, credential, owner, newer_than, deadline, attempts=1)
     if isinstance(outcome, AuthorizationServerError):
         return (yield from _give_up(request, outcome, credential, owner, failures))
     issued = outcome.token
@@ -347,7 +356,8 @@ def _give_up(
     count = failures + 1
     tag = ""
     if isinstance(error, ThrottledError):
-        seconds = error.retry_after if error.retry_after is not None else back_off(count, draw)
+        # "At once" would have the whole fleet ask in turn, each in vain.
+        seconds = back_off(count, draw) if error.retry_after is None else max(error.retry_after, BACK_OFF_FIRST)
         seconds = min(seconds, THROTTLE_LAST)
         yield from hold_endpoint(throttle_key(request.registration), Hold(seconds, error, count))
     elif isinstance(error, UnreachableError | DiscoveryError):
@@ -372,6 +382,7 @@ def _ask_server(
     owner: str,
     newer_than: int | None,
     deadline: float,
+    attempts: int = ATTEMPTS,
 ) -> Flow[_Issued | AuthorizationServerError]:
     """Find the token endpoint and ask it, with further attempts after faults that may pass."""
     registration = request.registration
@@ -382,18 +393,19 @@ def _ask_server(
             return metadata
         endpoint = metadata.token_endpoint
     last: AuthorizationServerError | None = None
-    for attempt in range(ATTEMPTS):
+    for attempt in range(attempts):
         if attempt:
             go_on = yield from _between_attempts(request, last, attempt, deadline)
             if not go_on:
                 break
             # Claiming again as the owner extends the lease; a record that came meanwhile is left to the next asker.
+            again = yield from now()
             yield from claim(
                 request.identity,
                 newer_than=newer_than,
                 credential=credential.tag,
                 owner=owner,
-                lease=LONGEST_LEASE,
+                lease=_lease(deadline, again.local),
             )
         sent = yield from now()
         remaining = deadline - sent.local
