@@ -247,6 +247,8 @@ class Engine:
         """Forget a token here and in the store."""
         with self._lock:
             slot.forget()
+        if slot.kept:
+            self.keeper.poke()
         identity = slot.request.identity
         return self._beside(slot.origin, lambda: effects.remove(identity))
 
