@@ -245,7 +245,7 @@ class TestScope:
 
 
 @pytest.mark.parametrize(
-    "settings, key",
+    ("settings", "key"),
     [
         ({"issuer": ""}, "issuer"),
         ({"issuer": None}, "issuer"),

@@ -326,7 +326,7 @@ class TestSignature:
         assert reason_of(f"{head}.{body}.{b64url_encode(wrong)}", public(key)) == "signature"
 
     @pytest.mark.parametrize(
-        "r, s",
+        ("r", "s"),
         [(0, 0), (0, 1), (1, 0), (P256_ORDER, P256_ORDER), (P256_ORDER, 1), (2**256 - 1, 2**256 - 1), (1, 1)],
     )
     def test_degenerate_ecdsa(self, r: int, s: int) -> None:

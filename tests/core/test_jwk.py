@@ -227,7 +227,7 @@ class TestPrivateKeys:
         assert import_private_pem(pem_of(key, b"pass"), password=b"pass", kid="mine").kid == "mine"
 
     @pytest.mark.parametrize(
-        "pem, password, algorithm",
+        ("pem", "password", "algorithm"),
         [
             (b"", None, None),
             (b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", None, None),

@@ -23,7 +23,7 @@ try:
     from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 except ImportError as _missing:  # pragma: no cover - the extra is installed wherever this is tested
     _text = "keys and signatures need the package cryptography: install accredit[crypto]"
-    raise ImportError(_text) from _missing
+    raise ImportError(_text, name="cryptography") from _missing
 
 MAX_KID_LENGTH: Final = 256
 _MAX_JWK_MEMBER: Final = 4096

@@ -29,8 +29,9 @@ def __getattr__(name: str) -> object:
 
     try:
         return getattr(importlib.import_module(f"{__name__}.{module}"), name)
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] in {"uvicorn", "cryptography", "h11", "click"}:
-            msg = f"the development server needs the package {error.name}: install accredit[devserver]"
-            raise ImportError(msg) from error
+    except ImportError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in {"uvicorn", "cryptography", "h11", "click"}:
+            msg = f"the development server needs the package {package}: install accredit[devserver]"
+            raise ImportError(msg, name=package) from error
         raise

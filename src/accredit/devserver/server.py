@@ -25,7 +25,7 @@ try:
     import uvicorn
 except ImportError as _missing:  # pragma: no cover - the extra is installed wherever this is tested
     _text = "the development server needs the package uvicorn: install accredit[devserver]"
-    raise ImportError(_text) from _missing
+    raise ImportError(_text, name="uvicorn") from _missing
 
 _BACKLOG: Final = 4096
 _START_TIMEOUT: Final = 20.0
