@@ -13,6 +13,7 @@ import random
 import threading
 import weakref
 from collections.abc import Callable
+from itertools import islice
 from typing import Literal
 
 from accredit.clock import Clock, SystemClock
@@ -58,6 +59,7 @@ Renewal = Literal["thread", "inline"]
 _LOG = logging.getLogger("accredit")
 _SECRET_LOOK_INTERVAL = 1.0
 _MOST_COOLING = 64
+_BATCHES = 64
 
 
 class Engine:
@@ -107,15 +109,14 @@ class Engine:
             return slot
 
     def _make_room(self) -> None:
-        while len(self.slots) >= self._max_entries:
-            for key, slot in self.slots.items():
-                if slot.flight is None and not slot.kept:
-                    slot.evicted = True
-                    slot.fresh = None
-                    del self.slots[key]
-                    break
-            else:
-                return  # All are in flight or kept fresh: rather one too many than a token lost.
+        if len(self.slots) < self._max_entries:
+            return
+        # A batch at a time, those looked up first; what is in flight or kept fresh stays, even if that is too many.
+        idle = (item for item in self.slots.items() if item[1].flight is None and not item[1].kept)
+        for key, slot in list(islice(idle, 1 + self._max_entries // _BATCHES)):
+            slot.evicted = True
+            slot.fresh = None
+            del self.slots[key]
 
     # -- callers -------------------------------------------------------------------------------------
 

@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
-from accredit.core.effects import Flow, keep_metadata, load_metadata, now, pause, random, send, share_discovery
+from accredit.core.effects import (
+    Flow,
+    ServerTrouble,
+    keep_metadata,
+    load_metadata,
+    now,
+    pause,
+    random,
+    send,
+    share_discovery,
+)
 from accredit.core.identity import encode
 from accredit.core.messages import Failure, Request, Response
 from accredit.core.metadata import ServerMetadata, metadata_urls, parse_metadata
 from accredit.core.registration import ClientRegistration, optional
 from accredit.core.renewal import attempt_pause
-from accredit.errors import AuthorizationServerError, DiscoveryError, MalformedResponseError, UnreachableError
+from accredit.core.strict import parse_url
+from accredit.errors import (
+    AuthorizationServerError,
+    ConfigurationError,
+    DiscoveryError,
+    MalformedResponseError,
+    UnreachableError,
+)
 
 ATTEMPTS = 3
 METADATA_LIFETIME = 3600.0
 _FATAL_FAILURES = frozenset({"tls", "blocked", "too_large"})
 
 
-def metadata_of(registration: ClientRegistration, deadline: float) -> Flow[ServerMetadata | AuthorizationServerError]:
+def metadata_of(registration: ClientRegistration, deadline: float) -> Flow[ServerMetadata | ServerTrouble]:
     """Return the metadata of the server: kept in this process for an hour, else discovered once for all that ask."""
     key = metadata_key(registration)
     kept = yield from load_metadata(key)
@@ -56,10 +73,10 @@ def metadata_key(registration: ClientRegistration) -> str:
     return encode(fields).hex()
 
 
-def discover(registration: ClientRegistration, deadline: float) -> Flow[ServerMetadata | AuthorizationServerError]:
+def discover(registration: ClientRegistration, deadline: float) -> Flow[ServerMetadata | ServerTrouble]:
     """Read the metadata: RFC 8414, then the OpenID Connect document when the first gives no valid one."""
     if registration.metadata_url is not None:
-        urls: tuple[str, ...] = (registration.metadata_url,)
+        urls: tuple[str, ...] = (wire_url(registration.metadata_url, registration),)
     else:
         urls = metadata_urls(registration.issuer or "")
     errors: list[AuthorizationServerError] = []
@@ -67,6 +84,8 @@ def discover(registration: ClientRegistration, deadline: float) -> Flow[ServerMe
         outcome = yield from _fetch_metadata(registration, url, deadline)
         if isinstance(outcome, ServerMetadata):
             yield from keep_metadata(metadata_key(registration), outcome)
+            return outcome
+        if isinstance(outcome, ConfigurationError):
             return outcome
         errors.append(outcome)
         if isinstance(outcome, UnreachableError) and outcome.status is None:
@@ -87,7 +106,7 @@ def _most_telling(errors: list[AuthorizationServerError]) -> AuthorizationServer
 
 def _fetch_metadata(
     registration: ClientRegistration, url: str, deadline: float
-) -> Flow[ServerMetadata | AuthorizationServerError]:
+) -> Flow[ServerMetadata | ServerTrouble]:
     request = Request("GET", url, (("accept", "application/json"),))
     outcome: ServerMetadata | AuthorizationServerError | None = None
     for attempt in range(ATTEMPTS):
@@ -103,6 +122,8 @@ def _fetch_metadata(
         if remaining <= 0:
             break
         response = yield from send(request, timeout=remaining)
+        if isinstance(response, ConfigurationError):
+            return response
         outcome = _judge_metadata(response, registration, url)
         if not isinstance(outcome, UnreachableError) or is_fatal(response):
             return outcome
@@ -168,3 +189,8 @@ def failure_error(failure: Failure, endpoint: str, what: str) -> UnreachableErro
 def is_fatal(response: Response | Failure) -> bool:
     """Tell whether a failure is one that another attempt would only repeat."""
     return isinstance(response, Failure) and response.kind in _FATAL_FAILURES
+
+
+def wire_url(url: str, registration: ClientRegistration) -> str:
+    """Return a configured URL as it is contacted, its host in ASCII: what was checked is what is asked."""
+    return parse_url(url, allow_insecure_http=registration.allow_insecure_http).wire

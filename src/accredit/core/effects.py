@@ -2,13 +2,14 @@
 
 A flow is a generator: it yields an effect and is sent back the answer. Every effect has one helper here, so that
 ``response = yield from send(request, timeout=3.0)`` is typed. Nothing here does anything; drivers do.
+
+Effects are named tuples: there are many, and making that many dataclasses would show in the import time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
-from typing import Literal, TypeVar, cast
+from typing import Literal, NamedTuple, TypeVar, cast
 
 from accredit.core.events import Event
 from accredit.core.identity import Identity
@@ -20,11 +21,11 @@ from accredit.core.secret import Secret, SecretSource
 from accredit.errors import AuthorizationServerError, ConfigurationError
 
 T = TypeVar("T")
+ServerTrouble = AuthorizationServerError | ConfigurationError
 SuspectOutcome = Literal["suspect", "newer", "cooling"]
 
 
-@dataclass(frozen=True, slots=True)
-class Instant:
+class Instant(NamedTuple):
     """One reading of both clocks, in seconds.
 
     Attributes:
@@ -37,8 +38,7 @@ class Instant:
     wall: float
 
 
-@dataclass(frozen=True, slots=True)
-class Credential:
+class Credential(NamedTuple):
     """A secret that was read.
 
     Attributes:
@@ -47,83 +47,72 @@ class Credential:
 
     """
 
-    secret: Secret | None = field(repr=False)
+    secret: Secret | None
     tag: str
 
 
-@dataclass(frozen=True, slots=True)
-class Now:
+class Now(NamedTuple):
     """Read the clocks. Answer: :class:`Instant`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Random:
+class Random(NamedTuple):
     """Draw a number in ``[0, 1)``. Answer: float."""
 
 
-@dataclass(frozen=True, slots=True)
-class Nonce:
+class Nonce(NamedTuple):
     """Draw 32 random bits. Answer: int."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pause:
+class Pause(NamedTuple):
     """Let that many seconds pass. Answer: None."""
 
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Emit:
+class Emit(NamedTuple):
     """Tell the operator. Answer: None."""
 
     event: Event
 
 
-@dataclass(frozen=True, slots=True)
-class ReadSecret:
+class ReadSecret(NamedTuple):
     """Read a secret from its source. Answer: :class:`Credential` or ConfigurationError, as a value."""
 
     source: SecretSource | None
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
-    """Send a request within ``timeout`` seconds. Answer: Response or Failure."""
+class Send(NamedTuple):
+    """Send a request within ``timeout`` seconds. Answer: Response or Failure, or ConfigurationError as a value."""
 
     request: Request
     timeout: float
 
 
-@dataclass(frozen=True, slots=True)
-class LoadMetadata:
+class LoadMetadata(NamedTuple):
     """Look for a metadata document kept in this process. Answer: ``(document, age in seconds)`` or None."""
 
     key: str
 
 
-@dataclass(frozen=True, slots=True)
-class KeepMetadata:
+class KeepMetadata(NamedTuple):
     """Keep a metadata document in this process. Answer: None."""
 
     key: str
     metadata: ServerMetadata
 
 
-@dataclass(frozen=True, slots=True)
-class Share:
+class Share(NamedTuple):
     """Run ``flow`` unless one of the same key runs already; answer with the result of the one that ran.
 
     Answer: what the flow returns, or None when ``timeout`` seconds passed first.
     """
 
     key: tuple[str, ...]
-    flow: Callable[[], Flow[object]] = field(repr=False)
+    flow: Callable[[], Flow[object]]
     timeout: float
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     """Store: claim the right to renew. Answer: Claimed or StoreDown."""
 
     identity: Identity
@@ -133,8 +122,7 @@ class Claim:
     lease: float
 
 
-@dataclass(frozen=True, slots=True)
-class Publish:
+class Publish(NamedTuple):
     """Store: publish a record and give the lease back. Answer: Stored (what is kept now) or StoreDown."""
 
     identity: Identity
@@ -145,8 +133,7 @@ class Publish:
     based_on: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Fail:
+class Fail(NamedTuple):
     """Store: give the lease back without a record, and hold. Answer: None or StoreDown."""
 
     identity: Identity
@@ -154,8 +141,7 @@ class Fail:
     hold: Hold | None
 
 
-@dataclass(frozen=True, slots=True)
-class Suspect:
+class Suspect(NamedTuple):
     """Store: mark a generation as refused by an API. Answer: SuspectOutcome or StoreDown."""
 
     identity: Identity
@@ -163,8 +149,7 @@ class Suspect:
     origin: str
 
 
-@dataclass(frozen=True, slots=True)
-class Cool:
+class Cool(NamedTuple):
     """Store: do not renew for a 401 of that origin for a while. Answer: None or StoreDown."""
 
     identity: Identity
@@ -172,22 +157,19 @@ class Cool:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Remove:
+class Remove(NamedTuple):
     """Store: forget the record. Answer: None or StoreDown."""
 
     identity: Identity
 
 
-@dataclass(frozen=True, slots=True)
-class EndpointHold:
+class EndpointHold(NamedTuple):
     """Store: is that token endpoint and client throttled? Answer: Hold, None, or StoreDown."""
 
     key: str
 
 
-@dataclass(frozen=True, slots=True)
-class HoldEndpoint:
+class HoldEndpoint(NamedTuple):
     """Store: throttle that token endpoint and client for the whole fleet. Answer: None or StoreDown."""
 
     key: str
@@ -229,9 +211,9 @@ def read_secret(source: SecretSource | None) -> Flow[Credential | ConfigurationE
     return cast("Credential | ConfigurationError", (yield ReadSecret(source)))
 
 
-def send(request: Request, *, timeout: float) -> Flow[Response | Failure]:
+def send(request: Request, *, timeout: float) -> Flow[Response | Failure | ConfigurationError]:
     """Send a request."""
-    return cast("Response | Failure", (yield Send(request, timeout)))
+    return cast("Response | Failure | ConfigurationError", (yield Send(request, timeout)))
 
 
 def load_metadata(key: str) -> Flow[tuple[ServerMetadata, float] | None]:
@@ -247,13 +229,13 @@ def keep_metadata(key: str, metadata: ServerMetadata) -> Flow[None]:
 def share_discovery(
     registration: ClientRegistration,
     key: str,
-    flow: Callable[[], Flow[ServerMetadata | AuthorizationServerError]],
+    flow: Callable[[], Flow[ServerMetadata | ServerTrouble]],
     *,
     timeout: float,
-) -> Flow[ServerMetadata | AuthorizationServerError | None]:
+) -> Flow[ServerMetadata | ServerTrouble | None]:
     """Run a discovery once for all that need it now."""
     effect = Share(("metadata", key, str(registration.allow_insecure_http)), flow, timeout)
-    return cast("ServerMetadata | AuthorizationServerError | None", (yield effect))
+    return cast("ServerMetadata | ServerTrouble | None", (yield effect))
 
 
 def claim(

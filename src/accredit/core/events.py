@@ -1,32 +1,17 @@
 """What an operator may want to know: frozen values, free of secrets and tokens.
 
-Each names the registration and the principal; none has a scope, so that they may become metric labels.
+Each names the registration (its id) and the principal (whose token it is); none has a scope, so
+that they may become metric labels.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from accredit.errors import AccreditError
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
-    """Base of all events.
-
-    Attributes:
-        registration: id of the registration.
-        principal: whose token it is.
-
-    """
-
-    registration: str
-    principal: str
-
-
-@dataclass(frozen=True, slots=True)
-class TokenObtained(Event):
+class TokenObtained(NamedTuple):
     """A token came into this process.
 
     Attributes:
@@ -36,13 +21,14 @@ class TokenObtained(Event):
 
     """
 
+    registration: str
+    principal: str
     source: Literal["server", "store"]
     lifetime: float
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class FlightFailed(Event):
+class FlightFailed(NamedTuple):
     """No token could be had. While an earlier one is usable, no caller notices.
 
     Attributes:
@@ -51,12 +37,13 @@ class FlightFailed(Event):
 
     """
 
+    registration: str
+    principal: str
     error: AccreditError
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptFailed(Event):
+class AttemptFailed(NamedTuple):
     """One attempt failed and another follows.
 
     Attributes:
@@ -65,12 +52,13 @@ class AttemptFailed(Event):
 
     """
 
+    registration: str
+    principal: str
     error: AccreditError
     pause: float
 
 
-@dataclass(frozen=True, slots=True)
-class LifetimeClamped(Event):
+class LifetimeClamped(NamedTuple):
     """The server gave a longer life than ``max_lifetime``.
 
     Attributes:
@@ -79,17 +67,20 @@ class LifetimeClamped(Event):
 
     """
 
+    registration: str
+    principal: str
     stated: float
     kept: float
 
 
-@dataclass(frozen=True, slots=True)
-class SameTokenAgain(Event):
+class SameTokenAgain(NamedTuple):
     """A renewal brought the very same token with the same expiry."""
 
+    registration: str
+    principal: str
 
-@dataclass(frozen=True, slots=True)
-class TokenRefused(Event):
+
+class TokenRefused(NamedTuple):
     """An API answered 401 to a token.
 
     Attributes:
@@ -99,12 +90,13 @@ class TokenRefused(Event):
 
     """
 
+    registration: str
+    principal: str
     origin: str
     outcome: Literal["renewing", "newer", "cooling"]
 
 
-@dataclass(frozen=True, slots=True)
-class TokenWithheld(Event):
+class TokenWithheld(NamedTuple):
     """A call went out without a token, since its origin is not one of ``api_origins`` or not https.
 
     Attributes:
@@ -112,11 +104,12 @@ class TokenWithheld(Event):
 
     """
 
+    registration: str
+    principal: str
     origin: str
 
 
-@dataclass(frozen=True, slots=True)
-class RecordRefused(Event):
+class RecordRefused(NamedTuple):
     """A record of the store was not used and left in place.
 
     Attributes:
@@ -124,11 +117,12 @@ class RecordRefused(Event):
 
     """
 
+    registration: str
+    principal: str
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class StoreFailed(Event):
+class StoreFailed(NamedTuple):
     """An operation of the store failed; the process went on alone.
 
     Attributes:
@@ -137,5 +131,21 @@ class StoreFailed(Event):
 
     """
 
+    registration: str
+    principal: str
     operation: str
     kind: str
+
+
+#: Any of them. Each names the registration and the principal it is about.
+Event = (
+    TokenObtained
+    | FlightFailed
+    | AttemptFailed
+    | LifetimeClamped
+    | SameTokenAgain
+    | TokenRefused
+    | TokenWithheld
+    | RecordRefused
+    | StoreFailed
+)

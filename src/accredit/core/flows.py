@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from accredit.core.discovery import ATTEMPTS, failure_error, is_fatal, metadata_of
+from accredit.core.discovery import ATTEMPTS, failure_error, is_fatal, metadata_of, wire_url
 from accredit.core.effects import (
     Credential,
     Flow,
+    ServerTrouble,
     claim,
     cool,
     emit,
@@ -290,6 +291,9 @@ def _lead(
         if isinstance(again, Credential) and again.tag != credential.tag:
             credential = again
             outcome = yield from _ask_server(request, credential, owner, newer_than, deadline, attempts=1)
+    if isinstance(outcome, ConfigurationError):
+        yield from fail(identity, owner=owner, hold=None)
+        return Failed(outcome, 0.0)
     if isinstance(outcome, AuthorizationServerError):
         return (yield from _give_up(request, outcome, credential, owner, failures))
     issued = outcome.token
@@ -383,7 +387,7 @@ def _ask_server(
     newer_than: int | None,
     deadline: float,
     attempts: int = ATTEMPTS,
-) -> Flow[_Issued | AuthorizationServerError]:
+) -> Flow[_Issued | ServerTrouble]:
     """Find the token endpoint and ask it, with further attempts after faults that may pass."""
     registration = request.registration
     endpoint = registration.token_endpoint
@@ -392,6 +396,8 @@ def _ask_server(
         if not isinstance(metadata, ServerMetadata):
             return metadata
         endpoint = metadata.token_endpoint
+    else:
+        endpoint = wire_url(endpoint, registration)
     last: AuthorizationServerError | None = None
     for attempt in range(attempts):
         if attempt:
@@ -412,6 +418,8 @@ def _ask_server(
         if remaining <= 0:
             return last or _deadline_error(request, "there was no time left to ask the token endpoint", endpoint)
         response = yield from send(token_request(request, endpoint, credential.secret), timeout=remaining)
+        if isinstance(response, ConfigurationError):
+            return response
         received = yield from now()
         outcome = _judge(response, request, endpoint, credential, received.wall)
         if isinstance(outcome, IssuedToken):

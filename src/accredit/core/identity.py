@@ -7,16 +7,15 @@ The encoding is injective: every text is written behind its own length, every li
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from hashlib import sha256
+from typing import NamedTuple
 from urllib.parse import quote
 
 VERSION = "accredit-identity-1"
 DEFAULT_PREFIX = "oauth2:client"
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(NamedTuple):
     """The identity of one token request.
 
     Attributes:

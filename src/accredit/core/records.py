@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from accredit.errors import AuthorizationServerError
 
@@ -48,8 +49,7 @@ def is_newer(generation: int, than: int | None) -> bool:
     return than is None or (generation != than and generation >> _NUMBER_SHIFT >= than >> _NUMBER_SHIFT)
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(NamedTuple):
     """A record found in a store.
 
     Attributes:
@@ -64,8 +64,7 @@ class Stored:
     suspect: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Hold:
+class Hold(NamedTuple):
     """No request is made for this long, and why.
 
     Attributes:
@@ -82,13 +81,11 @@ class Hold:
     credential: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Satisfied:
+class Satisfied(NamedTuple):
     """There is nothing to do: the record is what was asked for."""
 
 
-@dataclass(frozen=True, slots=True)
-class Lead:
+class Lead(NamedTuple):
     """The claimer has the lease and makes the request.
 
     Attributes:
@@ -99,8 +96,7 @@ class Lead:
     failures: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(NamedTuple):
     """Another one has the lease.
 
     Attributes:
@@ -111,8 +107,7 @@ class Wait:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class Held(NamedTuple):
     """Nobody may make the request yet.
 
     Attributes:
@@ -126,8 +121,7 @@ class Held:
 Directive = Satisfied | Lead | Wait | Held
 
 
-@dataclass(frozen=True, slots=True)
-class Claimed:
+class Claimed(NamedTuple):
     """The answer to a claim.
 
     Attributes:
@@ -140,6 +134,5 @@ class Claimed:
     directive: Directive
 
 
-@dataclass(frozen=True, slots=True)
-class StoreDown:
+class StoreDown(NamedTuple):
     """The store gave no answer; the driver found so. The flow goes on alone."""

@@ -9,6 +9,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NoReturn, Protocol, runtime_checkable
 
@@ -149,7 +150,7 @@ class ClientRegistration:
         if self.allowed_endpoint_hosts is not None:
             self._set(
                 "allowed_endpoint_hosts",
-                frozenset(host.lower() for host in self.allowed_endpoint_hosts),
+                self._checked_hosts(self.allowed_endpoint_hosts),
             )
         if not isinstance(self.client_auth, ClientAuthentication):
             self._refuse(
@@ -244,7 +245,7 @@ class ClientRegistration:
                     "Give an absolute https URL without user, fragment or odd characters"
                     " (plain http works on loopback, or with allow_insecure_http).",
                 )
-            if name == "issuer" and url.query:
+            if name == "issuer" and "?" in text:
                 self._refuse(
                     name,
                     "has a query (RFC 8414, section 2).",
@@ -281,6 +282,17 @@ class ClientRegistration:
         ):
             if not isinstance(getattr(self, name), bool):
                 self._refuse(name, "is neither true nor false.", "Write true or false.")
+
+    def _checked_hosts(self, hosts: Iterable[str]) -> frozenset[str]:
+        checked: set[str] = set()
+        for host in (hosts,) if isinstance(hosts, str) else hosts:
+            parsed = None
+            with suppress(StrictError):
+                parsed = parse_url(f"https://{host}/")
+            if parsed is None or parsed.path != "/" or parsed.query:
+                self._refuse("allowed_endpoint_hosts", "holds what is not a host name.", "Write host names only.")
+            checked.add(parsed.host)
+        return frozenset(checked)
 
     def _canonical_details(self) -> tuple[str, ...]:
         details: list[str] = []

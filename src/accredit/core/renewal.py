@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 State = Literal["fresh", "renewable", "expired"]
 
@@ -14,8 +13,7 @@ THROTTLE_LAST = 300.0
 NO_PROGRESS_LEAST = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class Schedule:
+class Schedule(NamedTuple):
     """The life of one token on the local clock (seconds, same clock as ``now``).
 
     Attributes:

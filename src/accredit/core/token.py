@@ -66,7 +66,7 @@ class AccessToken:
     expires_at: float
     lifetime: float
     granted_scope: tuple[str, ...] | None
-    members: Mapping[str, str] = field(repr=False)
+    members: Mapping[str, str] = field(repr=False, hash=False)
     generation: int = field(repr=False)
     renew_at: float = field(repr=False)
     usable_until: float = field(repr=False)

@@ -106,7 +106,7 @@ class Driver:
             case effects.ReadSecret(source):
                 return self._read_secret(source)
             case effects.Send(request, timeout):
-                return self._open_transport().send(request, timeout=timeout)
+                return self._send(request, timeout)
             case effects.LoadMetadata(key):
                 kept = self._metadata.get(key)
                 return None if kept is None else (kept[0], self._clock.now() - kept[1])
@@ -117,6 +117,14 @@ class Driver:
                 return self._share(effect)
             case _:
                 return self._store.perform(effect)
+
+    def _send(self, request: Request, timeout: float) -> Response | Failure | ConfigurationError:
+        outcome: Response | Failure | ConfigurationError
+        try:
+            outcome = self._open_transport().send(request, timeout=timeout)
+        except ConfigurationError as error:  # a CA file, a client certificate or a proxy variable that cannot be used
+            outcome = error.fresh()
+        return outcome
 
     def _pause(self, seconds: float) -> None:
         gate = threading.Lock()

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 from accredit.core import effects
+from accredit.core.effects import SuspectOutcome
 from accredit.core.events import StoreFailed
 from accredit.core.identity import Identity
-from accredit.core.records import Stored, StoreDown
+from accredit.core.records import Claimed, Directive, Hold, Record, Stored, StoreDown
 from accredit.stores.contract import Store
 
 T = TypeVar("T")
 FAILURES_UNTIL_OPEN = 3
 OPEN_SECONDS = 2.0
+_OUTCOMES = get_args(SuspectOutcome)
 
 
 class GuardedStore:
@@ -46,8 +48,8 @@ class GuardedStore:
         return self._store.in_process
 
     def read(self, identity: Identity) -> Stored | StoreDown | None:
-        """Read a record."""
-        return self._attempt("read", identity, lambda: self._store.read(identity))
+        """Read a record. A failure is no event: this runs under a lock of the caller, and hooks are others' code."""
+        return self._attempt("read", identity, lambda: self._store.read(identity), _is_record, quiet=True)
 
     def perform(self, effect: effects.StoreEffect) -> object:
         """Perform a store effect; the answer is a :class:`StoreDown` when the store gave none."""
@@ -64,6 +66,7 @@ class GuardedStore:
                         owner=owner,
                         lease=lease,
                     ),
+                    _is_claimed,
                 )
             case effects.Publish(identity, owner, record, remaining, credential, based_on):
                 return self._attempt(
@@ -77,6 +80,7 @@ class GuardedStore:
                         credential=credential,
                         based_on=based_on,
                     ),
+                    _is_stored,
                 )
             case effects.Fail(identity, owner, hold):
                 return self._attempt(
@@ -89,6 +93,7 @@ class GuardedStore:
                     "suspect",
                     identity,
                     lambda: store.suspect(identity, generation=generation, origin=origin),
+                    _is_suspect_outcome,
                 )
             case effects.Cool(identity, origin, seconds):
                 return self._attempt(
@@ -99,7 +104,7 @@ class GuardedStore:
             case effects.Remove(identity):
                 return self._attempt("remove", identity, lambda: store.remove(identity))
             case effects.EndpointHold(key):
-                return self._attempt("endpoint_hold", None, lambda: store.endpoint_hold(key))
+                return self._attempt("endpoint_hold", None, lambda: store.endpoint_hold(key), _is_hold)
             case effects.HoldEndpoint(key, hold):
                 return self._attempt("hold_endpoint", None, lambda: store.hold_endpoint(key, hold))
 
@@ -112,7 +117,15 @@ class GuardedStore:
         """Close the store."""
         self._store.close()
 
-    def _attempt(self, verb: str, identity: Identity | None, operation: Callable[[], T]) -> T | StoreDown:
+    def _attempt(
+        self,
+        verb: str,
+        identity: Identity | None,
+        operation: Callable[[], T],
+        is_sound: Callable[[object], bool] = lambda _: True,
+        *,
+        quiet: bool = False,
+    ) -> T | StoreDown:
         if not self._may_ask():
             return StoreDown()
         try:
@@ -120,11 +133,14 @@ class GuardedStore:
         except Exception as error:
             kind = type(error).__name__
         else:
-            self._failures = 0
-            return answer
+            if is_sound(answer):
+                self._failures = 0
+                return answer
+            kind = f"answer of type {type(answer).__name__}"
         self._note_failure()
-        registration, principal = (identity.registration, identity.principal) if identity else ("", "")
-        self._on_failure(StoreFailed(registration, principal, verb, kind))
+        if not quiet:
+            registration, principal = (identity.registration, identity.principal) if identity else ("", "")
+            self._on_failure(StoreFailed(registration, principal, verb, kind))
         return StoreDown()
 
     def _may_ask(self) -> bool:
@@ -143,3 +159,26 @@ class GuardedStore:
             self._failures += 1
             if self._failures >= FAILURES_UNTIL_OPEN:
                 self._closed_at = self._now() + OPEN_SECONDS * (0.75 + 0.5 * self._random())
+
+
+# A store may be anybody's code, so an answer of the wrong kind counts as none.
+
+
+def _is_stored(answer: object) -> bool:
+    return isinstance(answer, Stored) and isinstance(answer.record, Record)
+
+
+def _is_record(answer: object) -> bool:
+    return answer is None or _is_stored(answer)
+
+
+def _is_claimed(answer: object) -> bool:
+    return isinstance(answer, Claimed) and isinstance(answer.directive, Directive) and _is_record(answer.stored)
+
+
+def _is_hold(answer: object) -> bool:
+    return answer is None or isinstance(answer, Hold)
+
+
+def _is_suspect_outcome(answer: object) -> bool:
+    return answer in _OUTCOMES

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Final, Generic, TypeVar
 
 from accredit.clock import SystemClock
@@ -26,20 +27,38 @@ from accredit.errors import ConfigurationError
 
 V = TypeVar("V")
 _FAILURES_REMEMBERED: Final = 120.0
+_MOST_LIFETIMES: Final = 1024
+_BATCHES: Final = 64
+_Rare = tuple[tuple[str, ...] | None, float | None, tuple[tuple[str, str], ...]]
+_NOTHING_RARE: Final[_Rare] = (None, None, ())
 
 
-@dataclass(frozen=True, slots=True)
 class _Kept:
-    """A record without its identity (the key is a digest of it): what 100,000 of them cost matters."""
+    """A record at its smallest (no identity: the key is a digest of it), since 100,000 of them may be kept."""
 
-    ends_at: float
-    value: str
-    lifetime: float
-    expires_at: float
-    generation: int
-    granted_scope: tuple[str, ...] | None
-    refresh_in: float | None
-    members: tuple[tuple[str, str], ...]
+    __slots__ = ("ends_at", "extra", "generation", "lifetime", "value")
+
+    def __init__(self, ends_at: float, generation: int, lifetime: float, record: Record) -> None:
+        self.ends_at = ends_at
+        self.generation = generation
+        self.lifetime = lifetime
+        self.value = record.value
+        rare = (record.granted_scope, record.refresh_in, record.members)
+        self.extra = None if rare == _NOTHING_RARE else rare
+
+    def record(self, identity: Identity) -> Record:
+        granted_scope, refresh_in, members = self.extra or _NOTHING_RARE
+        # The clock of this store is the one tokens age on here, so there is no other expiry to bound it.
+        return Record(
+            identity.encoded,
+            self.value,
+            self.lifetime,
+            math.inf,
+            self.generation,
+            granted_scope,
+            refresh_in,
+            members,
+        )
 
 
 class MemoryStore:
@@ -62,6 +81,7 @@ class MemoryStore:
         self._lock = threading.Lock()
         self._max = max_entries
         self._records: dict[bytes, _Kept] = {}
+        self._lifetimes: dict[float, float] = {}
         # Everything below is transient: it exists for identities in flight or in trouble, and ends by itself.
         self._suspects = _Ending[bytes, int](max_entries)
         self._leases = _Ending[bytes, str](max_entries)
@@ -106,7 +126,7 @@ class MemoryStore:
                     failures = max(failures, remembered[0].failures)
                     rest = remembered[1] - _FAILURES_REMEMBERED - now
                     if rest > 0:
-                        return Claimed(stored, Held(replace(remembered[0], seconds=rest)))
+                        return Claimed(stored, Held(remembered[0]._replace(seconds=rest)))
             leased = self._leases.get(key, now)
             if leased is not None and leased[0] != owner:
                 return Claimed(stored, Wait(leased[1] - now))
@@ -137,18 +157,13 @@ class MemoryStore:
             ):
                 return there
             previous = max(based_on or 0, there.record.generation if there is not None else 0)
-            kept = _Kept(
-                now + remaining,
-                record.value,
-                record.lifetime,
-                record.expires_at,
-                next_generation(previous, record.generation),
-                record.granted_scope,
-                record.refresh_in,
-                record.members,
-            )
+            # Most lifetimes are alike, so one float serves them all.
+            lifetime = self._lifetimes.setdefault(record.lifetime, record.lifetime)
+            if len(self._lifetimes) > _MOST_LIFETIMES:
+                self._lifetimes.clear()
+            kept = _Kept(now + remaining, next_generation(previous, record.generation), lifetime, record)
             self._records.pop(key, None)
-            self._make_room(now)
+            self._make_room()
             self._records[key] = kept
             self._suspects.drop(key)
             self._holds.drop((key, ""))
@@ -204,7 +219,7 @@ class MemoryStore:
         with self._lock:
             now = self._now()
             held = self._throttles.get(key, now)
-            return None if held is None else replace(held[0], seconds=held[1] - now)
+            return None if held is None else held[0]._replace(seconds=held[1] - now)
 
     def hold_endpoint(self, key: str, hold: Hold) -> None:
         """See :meth:`accredit.stores.contract.Store.hold_endpoint`."""
@@ -239,19 +254,9 @@ class MemoryStore:
         return self._to_stored(identity, kept, now)
 
     def _to_stored(self, identity: Identity, kept: _Kept, now: float) -> Stored:
-        record = Record(
-            identity.encoded,
-            kept.value,
-            kept.lifetime,
-            kept.expires_at,
-            kept.generation,
-            kept.granted_scope,
-            kept.refresh_in,
-            kept.members,
-        )
         suspect = self._suspects.get(identity.fingerprint, now)
         return Stored(
-            record,
+            kept.record(identity),
             kept.ends_at - now,
             suspect is not None and suspect[0] == kept.generation,
         )
@@ -261,11 +266,12 @@ class MemoryStore:
         if leased is not None and leased[0] == owner:
             self._leases.drop(key)
 
-    def _make_room(self, now: float) -> None:
-        while len(self._records) >= self._max:
-            oldest = next(iter(self._records))
+    def _make_room(self) -> None:
+        if len(self._records) < self._max:
+            return
+        # A batch at a time: taking the first entry of a dict over and over would scan the gaps it leaves.
+        for oldest in list(islice(self._records, 1 + self._max // _BATCHES)):
             del self._records[oldest]
-            self._suspects.get(oldest, now)
             self._suspects.drop(oldest)
 
 
