@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import hypothesis
 import pytest
+
+# How long an example takes says more about the machine than about the code; what is slow has a benchmark.
+hypothesis.settings.register_profile(
+    "accredit", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow], print_blob=True
+)
+hypothesis.settings.load_profile("accredit")
 
 
 @pytest.fixture(params=["asyncio", "trio"])
