@@ -307,6 +307,35 @@ class Run:
             self.step()
 
 
+def events_of(process: Process, kind: type) -> list[Event]:
+    """Return what a process told the operator, of that kind."""
+    return [event for event in process.events if isinstance(event, kind)]
+
+
+def sends(run: Run) -> list[effects.Send]:
+    """Return the requests of a run."""
+    return [effect for effect in run.trace if isinstance(effect, effects.Send)]
+
+
+def pauses(run: Run) -> list[float]:
+    """Return how long a run paused each time, in seconds."""
+    return [effect.seconds for effect in run.trace if isinstance(effect, effects.Pause)]
+
+
+def obtained(world: World, request: TokenRequest | None = None, newer_than: int | None = None) -> Obtained:
+    """Obtain a token in a process of its own."""
+    result = world.run(Process("p"), request or wanted(), newer_than).finish()
+    assert isinstance(result, Obtained)
+    return result
+
+
+def failed(world: World, request: TokenRequest | None = None, process: Process | None = None) -> Failed:
+    """Fail to obtain a token."""
+    result = world.run(process or Process("p"), request or wanted()).finish()
+    assert isinstance(result, Failed)
+    return result
+
+
 Choose = Callable[[int], int]
 
 
