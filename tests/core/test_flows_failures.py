@@ -169,6 +169,15 @@ def test_a_secret_that_cannot_be_read_is_the_result_and_nothing_is_asked() -> No
     assert (world.server.count, world.store_operations) == (0, 0)
 
 
+def test_a_transport_that_cannot_be_configured_is_the_result_and_the_lease_is_given_back() -> None:
+    world = World()
+    error = ConfigurationError("the CA file is gone", key="SSL_CERT_FILE")
+    world.server.always = lambda _: error
+    assert failed(world) == Failed(error, 0.0, counts=False)
+    claimed = world.store.claim(REQUEST.identity, newer_than=None, credential="", owner="x", lease=1.0)
+    assert isinstance(claimed.directive, Lead)
+
+
 # -- throttling ------------------------------------------------------------------------------------------------
 
 

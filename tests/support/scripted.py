@@ -33,7 +33,7 @@ ISSUER = "https://as.example"
 ORIGIN = "https://api.example"
 JSON = (("content-type", "application/json"),)
 Result = Obtained | Failed | Surfaced
-Outcome = Response | Failure
+Outcome = Response | Failure | ConfigurationError
 STORE_EFFECTS = (
     effects.Claim,
     effects.Publish,

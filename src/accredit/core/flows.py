@@ -293,7 +293,7 @@ def _lead(
             outcome = yield from _ask_server(request, credential, owner, newer_than, deadline, attempts=1)
     if isinstance(outcome, ConfigurationError):
         yield from fail(identity, owner=owner, hold=None)
-        return Failed(outcome, 0.0)
+        return Failed(outcome, 0.0, counts=False)
     if isinstance(outcome, AuthorizationServerError):
         return (yield from _give_up(request, outcome, credential, owner, failures))
     issued = outcome.token
