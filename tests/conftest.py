@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import hypothesis
 import pytest
 
@@ -9,7 +11,16 @@ import pytest
 hypothesis.settings.register_profile(
     "accredit", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow], print_blob=True
 )
-hypothesis.settings.load_profile("accredit")
+# A mutation run calls the same tests many times in one process, each time from new instances of their classes,
+# and wants the same verdict each time.
+hypothesis.settings.register_profile(
+    "mutation",
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.differing_executors],
+    derandomize=True,
+    database=None,
+)
+hypothesis.settings.load_profile("mutation" if "MUTANT_UNDER_TEST" in os.environ else "accredit")
 
 
 @pytest.fixture(params=["asyncio", "trio"])
