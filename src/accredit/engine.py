@@ -46,7 +46,7 @@ from accredit.errors import (
     ConfigurationError,
     UnreachableError,
 )
-from accredit.instrumentation import Hook, log_event
+from accredit.instrumentation import EventLog, Hook
 from accredit.runtime.driver import Driver, Transport
 from accredit.runtime.flight import Flight
 from accredit.runtime.guarded_store import GuardedStore
@@ -79,7 +79,7 @@ class Engine:
         self.clock: Clock = clock or SystemClock()
         self.now = self.clock.now
         self.slots: dict[bytes, Slot] = {}
-        self._hooks = hooks
+        self._hooks: tuple[Hook, ...] = (EventLog(self.now), *hooks)
         self._inline = renewal == "inline"
         self._max_entries = max_entries
         self._lock = threading.Lock()
@@ -317,7 +317,7 @@ class Engine:
 
     def emit(self, event: Event) -> None:
         """Tell the hooks; one that raises hurts nobody."""
-        for hook in (log_event, *self._hooks):
+        for hook in self._hooks:
             try:
                 hook(event)
             except Exception as error:
