@@ -1,0 +1,140 @@
+"""What every integration stands on: the manager's two faces, and the consequences of a 401."""
+
+# This is the one place outside manager.py that knows what the two faces of a manager have in common.
+# ruff: noqa: SLF001
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from accredit.core.calls import Choice, judge_refusal, second_report
+from accredit.core.flows import COOL_DOWN
+from accredit.core.token import AccessToken
+from accredit.errors import AccreditError, ConfigurationError
+from accredit.manager import AsyncTokenManager, TokenManager
+from accredit.runtime.slot import Slot
+
+_MOST_REPORTS = 256
+
+
+class Tokens:
+    """Both faces of a manager. Shared by an auth object and those that its ``using()`` returns.
+
+    Attributes:
+        synchronous: the face for threads.
+        asynchronous: the face for tasks.
+        now: the local clock.
+        fixed: registrations do not change at run time.
+
+    """
+
+    __slots__ = ("_reports", "asynchronous", "fixed", "now", "synchronous")
+
+    def __init__(self, manager: TokenManager | AsyncTokenManager) -> None:
+        """Take either face.
+
+        Raises:
+            ConfigurationError: it is no manager.
+
+        """
+        if isinstance(manager, TokenManager):
+            self.synchronous, self.asynchronous = manager, manager.asynchronous()
+        elif isinstance(manager, AsyncTokenManager):
+            self.synchronous, self.asynchronous = manager.synchronous(), manager
+        else:
+            raise ConfigurationError(
+                f"manager is a {type(manager).__name__}.",
+                advice="Give a TokenManager or an AsyncTokenManager.",
+                key="manager",
+            )
+        self.now = manager._now
+        self.fixed = manager._fixed
+        self._reports: dict[tuple[bytes, str], tuple[int, float]] = {}
+
+    def slot(self, choice: Choice) -> Slot:
+        """Return the slot of the token that was chosen.
+
+        Raises:
+            ConfigurationError: the registration does not exist, or a value is wrong.
+
+        """
+        return self.synchronous._slot(
+            choice.registration, choice.scope, choice.resource, choice.audience, choice.principal
+        )
+
+    def goes_to_any_https(self, slot: Slot) -> bool:
+        """Tell whether the token may go to every https origin, for as long as this slot is not evicted."""
+        return self.fixed and slot.request.registration.origins is None
+
+    def allows(self, slot: Slot, origin: str) -> bool:
+        """Tell whether the token may go to that origin; an event when it may not."""
+        return self.synchronous._allows(slot, origin)
+
+    def obtain(self, slot: Slot) -> AccessToken:
+        """Return a token, waiting on this thread if need be. Raises the typed errors of ``TokenManager.get``."""
+        return self.synchronous._obtain(slot, None, None)
+
+    async def obtain_async(self, slot: Slot) -> AccessToken:
+        """Return a token, waiting in this task if need be. Raises the typed errors of ``TokenManager.get``."""
+        return await self.asynchronous._obtain(slot, None, None)
+
+    def worth_a_retry(
+        self,
+        slot: Slot,
+        token: AccessToken,
+        challenges: Sequence[str],
+        *,
+        origin: str,
+        carried: bool,
+        replayable: bool,
+        retried: bool,
+    ) -> bool:
+        """Deal with a 401: tell whether to send the call once more, and remember what else follows from it.
+
+        Args:
+            slot: the slot of the token.
+            token: the token that the call was sent with.
+            challenges: every ``WWW-Authenticate`` field.
+            origin: the origin that answered.
+            carried: the request that was answered carried the token.
+            replayable: its body can be sent again.
+            retried: it was sent again already.
+
+        """
+        verdict = judge_refusal(challenges, carried=carried, replayable=replayable, retried=retried)
+        if verdict == "surface" or not self.allows(slot, origin):
+            return False
+        if verdict == "final":
+            self.synchronous._engine.refused_again(slot, origin)
+        elif verdict == "report":
+            self._report(slot, token, origin)
+        return verdict == "retry"
+
+    def _report(self, slot: Slot, token: AccessToken, origin: str) -> None:
+        engine = self.synchronous._engine
+        key = (token.fingerprint, origin)
+        if second_report(self._reports.get(key), token.generation, self.now(), within=COOL_DOWN):
+            # Without a retry there is no second refusal, so the next call has to count as one.
+            engine.refused_again(slot, origin)
+            return
+        if len(self._reports) >= _MOST_REPORTS:
+            self._reports.clear()
+        self._reports[key] = (token.generation, self.now())
+        try:
+            engine.refused(slot, token, origin)
+        except AccreditError:
+            return  # The manager is closed: the caller has its 401 all the same.
+
+    def replacement(self, slot: Slot, token: AccessToken, origin: str) -> AccessToken | None:
+        """Return a newer token, waiting on this thread; None when the 401 is to reach the caller."""
+        try:
+            return self.synchronous._replacement(slot, token, origin)
+        except AccreditError:
+            return None
+
+    async def replacement_async(self, slot: Slot, token: AccessToken, origin: str) -> AccessToken | None:
+        """Return a newer token, waiting in this task; None when the 401 is to reach the caller."""
+        try:
+            return await self.asynchronous._replacement(slot, token, origin)
+        except AccreditError:
+            return None

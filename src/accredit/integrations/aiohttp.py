@@ -1,0 +1,244 @@
+"""Tokens for aiohttp clients.
+
+Example::
+
+    attach = AccreditMiddleware(manager)
+    async with aiohttp.ClientSession(middlewares=(attach,)) as session:
+        await session.get("https://api.example.com/orders")
+        await session.get("https://api.example.com/reports", middlewares=(attach.using("reports-client"),))
+
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextvars import ContextVar
+from typing import Any, Self
+
+try:
+    from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, hdrs
+except ImportError as error:
+    if error.name != "aiohttp":
+        raise
+    raise ImportError(
+        "accredit.integrations.aiohttp needs the package aiohttp, not older than 3.13: install accredit[aiohttp]",
+        name="aiohttp",
+    ) from error
+
+from yarl import URL
+
+from accredit.core.calls import Choice, Texts, call_origin
+from accredit.core.token import AccessToken
+from accredit.integrations._tokens import Tokens
+from accredit.manager import AsyncTokenManager, TokenManager
+from accredit.runtime.slot import Slot
+
+__all__ = ["AccreditMiddleware"]
+
+_HEADER = hdrs.AUTHORIZATION
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_NO_CALL = object()
+# aiohttp runs a middleware once for every hop of a redirect and takes off only headers of the caller's own. What ties
+# the hops of a call together is the list of traces that they share.
+_left_origin: ContextVar[object] = ContextVar("accredit_left_origin", default=_NO_CALL)
+
+
+class AccreditMiddleware:
+    """Attaches an access token to calls: one of ``middlewares`` of a session or of one call (aiohttp 3.12 and later).
+
+    The token of one call is chosen with ``middlewares=(attach.using(...),)``.
+
+    An ``Authorization`` header of the caller's own wins, and so does ``auth=``; an entry of a netrc file never replaces
+    the token. The token goes to ``api_origins`` of the registration only, over plain http to loopback only, and never
+    follows a redirect to another origin. After a 401 that is about the token, the call is sent once more with a newer
+    one, if its body can be; else the 401 reaches the caller.
+
+    Raises:
+        AccreditError: out of the call, when no token can be had; it is never sent without.
+
+    """
+
+    def __init__(
+        self,
+        manager: TokenManager | AsyncTokenManager,
+        registration: str | None = None,
+        *,
+        scope: Texts | None = None,
+        resource: Texts | None = None,
+        audience: str | None = None,
+        principal: str | None = None,
+    ) -> None:
+        """Choose whose token is attached.
+
+        Args:
+            manager: either face of a manager.
+            registration: id of the registration; the default one when None.
+            scope: scopes instead of the registration's (RFC 6749, section 3.3).
+            resource: resource indicators instead of the registration's (RFC 8707).
+            audience: audience instead of the registration's.
+            principal: principal instead of the registration's.
+
+        Raises:
+            ConfigurationError: ``manager`` is not a manager.
+
+        """
+        choice = Choice().vary(registration, scope=scope, resource=resource, audience=audience, principal=principal)
+        self._settle(Tokens(manager), choice)
+
+    def _settle(self, tokens: Tokens, choice: Choice) -> None:
+        self._tokens = tokens
+        self._choice = choice
+        self._now = tokens.now
+        self._quick: Slot | None = None
+
+    def using(
+        self,
+        registration: str | None = None,
+        *,
+        scope: Texts | None = None,
+        resource: Texts | None = None,
+        audience: str | None = None,
+        principal: str | None = None,
+    ) -> Self:
+        """Return a middleware that attaches another token of the same manager.
+
+        One that names a registration starts from that registration; else what is not given stays as it is here.
+        """
+        other = type(self).__new__(type(self))
+        choice = self._choice.vary(registration, scope=scope, resource=resource, audience=audience, principal=principal)
+        other._settle(self._tokens, choice)  # noqa: SLF001 - of this class
+        return other
+
+    def __repr__(self) -> str:
+        """Say which library it is for."""
+        return "<AccreditMiddleware for aiohttp>"
+
+    async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+        """Run one hop of a call. Raises the typed errors of :meth:`AsyncTokenManager.get`."""
+        slot = self._quick
+        if (
+            slot is None
+            or (token := slot.fresh) is None
+            or self._now() >= token.renew_at
+            or slot.evicted
+            or request.url.scheme != "https"
+            or _left_origin.get() is not _NO_CALL
+            or request.headers.setdefault(_HEADER, token.authorization) is not token.authorization
+        ):
+            slot = await self._slot_of(request)
+            if slot is None:
+                return _watched(request, await handler(request))
+            token = await self._tokens.obtain_async(slot)
+            request.headers[_HEADER] = token.authorization
+        response = await handler(request)
+        if response.status < 300:
+            return response
+        if response.status == 401:
+            response = await self._after_401(request, response, handler, slot, token)
+        return _watched(request, response)
+
+    # -- before the call ----------------------------------------------------------------------------------------
+
+    async def _slot_of(self, request: ClientRequest) -> Slot | None:
+        """Return the slot of the token for this hop; None when it is to go as it is."""
+        left = _left_origin.get()
+        if left is not _NO_CALL:
+            if left is _call_of(request):
+                return None
+            _left_origin.set(_NO_CALL)
+        own = request.headers.get(_HEADER)
+        if own is not None and not await _is_from_netrc(request, own):
+            return None
+        slot = self._tokens.slot(self._choice)
+        anywhere = self._tokens.goes_to_any_https(slot)
+        if anywhere:
+            self._quick = slot
+        if (anywhere and request.url.scheme == "https") or self._tokens.allows(slot, _origin(request.url)):
+            return slot
+        return None
+
+    # -- after it -------------------------------------------------------------------------------------------------
+
+    async def _after_401(
+        self,
+        request: ClientRequest,
+        response: ClientResponse,
+        handler: ClientHandlerType,
+        slot: Slot,
+        token: AccessToken,
+    ) -> ClientResponse:
+        if not self._retry_after(request, response, slot, token, retried=False):
+            return response
+        try:
+            newer = await self._tokens.replacement_async(slot, token, _origin(request.url))
+        except BaseException:
+            response.close()  # The task was cancelled: nobody will read this any more.
+            raise
+        if newer is None:
+            return response
+        response.release()
+        await response.wait_for_close()
+        request.headers[_HEADER] = newer.authorization
+        response = await handler(request)
+        if response.status == 401:
+            self._retry_after(request, response, slot, newer, retried=True)
+        return response
+
+    def _retry_after(
+        self, request: ClientRequest, response: ClientResponse, slot: Slot, token: AccessToken, *, retried: bool
+    ) -> bool:
+        body = request.body
+        return self._tokens.worth_a_retry(
+            slot,
+            token,
+            response.headers.getall(hdrs.WWW_AUTHENTICATE, ()),
+            origin=_origin(request.url),
+            carried=request.headers.get(_HEADER) == token.authorization,
+            replayable=isinstance(body, bytes) or not body.consumed,
+            retried=retried,
+        )
+
+
+def _watched(request: ClientRequest, response: ClientResponse) -> ClientResponse:
+    """Note that a call is redirected to another origin: from there on, back again included, it gets no token."""
+    if response.status in _REDIRECTS and _redirect_origin(request, response) != _origin(request.url):
+        _left_origin.set(_call_of(request))
+    return response
+
+
+def _call_of(request: ClientRequest) -> object:
+    # Without that list, rather too many calls without a token than one token too many.
+    traces = getattr(request, "_traces", None)
+    return asyncio.current_task() if traces is None else traces
+
+
+def _redirect_origin(request: ClientRequest, response: ClientResponse) -> str | None:
+    target = response.headers.get(hdrs.LOCATION) or response.headers.get(hdrs.URI)
+    if target is None:
+        return _origin(request.url)
+    try:
+        return _origin(request.url.join(URL(target)))
+    except ValueError:
+        return None
+
+
+def _origin(url: URL) -> str:
+    host = url.host_subcomponent or ""
+    return call_origin(url.scheme, host if url.port is None else f"{host}:{url.port}")
+
+
+async def _is_from_netrc(request: ClientRequest, authorization: str) -> bool:
+    session: Any = getattr(request, "session", None)
+    if session is None or not session.trust_env or not authorization.startswith("Basic "):
+        return False
+    host = request.url.host
+    return await asyncio.to_thread(_netrc_header, host) == authorization if host is not None else False
+
+
+def _netrc_header(host: str) -> str | None:
+    from aiohttp.helpers import basicauth_from_netrc, netrc_from_env
+
+    try:
+        return basicauth_from_netrc(netrc_from_env(), host).encode()
+    except LookupError:
+        return None

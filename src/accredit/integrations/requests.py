@@ -1,0 +1,359 @@
+"""Tokens for requests and its sessions.
+
+Example::
+
+    session = requests.Session()
+    session.auth = AccreditAuth(manager)
+    session.get("https://api.example.com/orders")
+    session.get("https://api.example.com/reports", auth=session.auth.using("reports-client"))
+
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any, Literal, Self
+from urllib.parse import urljoin, urlsplit
+
+try:
+    import requests
+except ModuleNotFoundError as error:
+    if error.name != "requests":
+        raise
+    raise ImportError(
+        "accredit.integrations.requests needs the package requests: install accredit[requests]",
+        name="requests",
+    ) from error
+
+from requests.auth import AuthBase
+from requests.structures import CaseInsensitiveDict
+
+from accredit.core.calls import Choice, Texts, call_origin
+from accredit.core.token import AccessToken
+from accredit.errors import ConfigurationError
+from accredit.integrations._tokens import Tokens
+from accredit.manager import AsyncTokenManager, TokenManager
+from accredit.runtime.slot import Slot
+
+__all__ = ["AccreditAuth"]
+
+_HEADER = "Authorization"
+_MOST_REMEMBERED = 8
+
+
+class AccreditAuth(AuthBase):
+    """Attaches an access token to calls: as ``auth`` of a session or of one call. Threads may share it.
+
+    The token of one call is chosen with ``auth=auth.using(...)``.
+
+    An ``Authorization`` header of the caller's own, on the session or the call, wins; an entry of a netrc file never
+    replaces the token. The token goes to ``api_origins`` of the registration only, over plain http to loopback only,
+    and never follows a redirect to another origin. After a 401 that is about the token, the call is sent once more
+    with a newer one, if its body is in memory or a file that can seek; else the 401 reaches the caller.
+
+    Raises:
+        AccreditError: out of the call, when no token can be had; it is never sent without.
+
+    """
+
+    def __init__(
+        self,
+        manager: TokenManager | AsyncTokenManager,
+        registration: str | None = None,
+        *,
+        scope: Texts | None = None,
+        resource: Texts | None = None,
+        audience: str | None = None,
+        principal: str | None = None,
+    ) -> None:
+        """Choose whose token is attached.
+
+        Args:
+            manager: either face of a manager.
+            registration: id of the registration; the default one when None.
+            scope: scopes instead of the registration's (RFC 6749, section 3.3).
+            resource: resource indicators instead of the registration's (RFC 8707).
+            audience: audience instead of the registration's.
+            principal: principal instead of the registration's.
+
+        Raises:
+            ConfigurationError: ``manager`` is not a manager.
+
+        """
+        choice = Choice().vary(registration, scope=scope, resource=resource, audience=audience, principal=principal)
+        self._settle(Tokens(manager), choice)
+
+    def _settle(self, tokens: Tokens, choice: Choice) -> None:
+        self._tokens = tokens
+        self._choice = choice
+        self._now = tokens.now
+        self._quick: Slot | None = None
+        self._token: AccessToken | None = None
+        self._hook = self._on_response
+        # The tokens that were attached of late, by their header: an answer says which one its request carried.
+        self._attached: dict[str, AccessToken] = {}
+
+    def using(
+        self,
+        registration: str | None = None,
+        *,
+        scope: Texts | None = None,
+        resource: Texts | None = None,
+        audience: str | None = None,
+        principal: str | None = None,
+    ) -> Self:
+        """Return an auth object that attaches another token of the same manager.
+
+        One that names a registration starts from that registration; else what is not given stays as it is here.
+        """
+        other = type(self).__new__(type(self))
+        choice = self._choice.vary(registration, scope=scope, resource=resource, audience=audience, principal=principal)
+        other._settle(self._tokens, choice)  # noqa: SLF001 - of this class
+        return other
+
+    def __repr__(self) -> str:
+        """Say which library it is for."""
+        return "<AccreditAuth for requests>"
+
+    def __call__(self, r: requests.PreparedRequest) -> requests.PreparedRequest:
+        """Attach the token to a request that is being prepared. Raises the typed errors of ``TokenManager.get``."""
+        token = self._token
+        if (
+            token is not None
+            and (slot := self._quick) is not None
+            and slot.fresh is token
+            and self._now() < token.renew_at
+            and not slot.evicted
+            and r.__class__ is _PreparedRequest
+            and (url := r.url) is not None
+            and url[:8] == "https://"
+            and (r.body is None or r.body.__class__ is bytes)
+            and not (hooks := r.hooks["response"])
+            and _put(r.headers, token.authorization)
+        ):
+            hooks.append(self._hook)
+            return r
+        return self._attach_slowly(r)
+
+    # -- before the call ----------------------------------------------------------------------------------------
+
+    def _attach_slowly(self, r: requests.PreparedRequest) -> requests.PreparedRequest:
+        if not isinstance(r, requests.PreparedRequest):
+            raise ConfigurationError(
+                f"this AccreditAuth is for requests, and was given a request of {type(r).__module__}.",
+                advice="Take the AccreditAuth from the module in accredit.integrations that has the library's name.",
+            )
+        # A request may be prepared anew with the header that it was given here.
+        own = r.headers.get(_HEADER)
+        if own is not None and not isinstance(own, str):
+            own = own.decode("latin-1")
+        if own is not None and own not in self._attached:
+            return r
+        slot = self._tokens.slot(self._choice)
+        anywhere = self._tokens.goes_to_any_https(slot)
+        if anywhere:
+            self._quick = slot
+        url = r.url or ""
+        if (anywhere and url.startswith("https://")) or self._tokens.allows(slot, _origin(url)):
+            self._attach(r, self._tokens.obtain(slot))
+        else:
+            r.headers.pop(_HEADER, None)
+        return r
+
+    def _attach(self, r: requests.PreparedRequest, token: AccessToken) -> None:
+        r.headers[_HEADER] = token.authorization
+        self._remember(token)
+        self._token = token
+        hooks = r.hooks["response"]
+        body = r.body
+        if body is None or isinstance(body, bytes | str):
+            if self._hook not in hooks:
+                hooks.append(self._hook)
+        else:
+            hooks[:] = [hook for hook in hooks if not isinstance(hook, _Rewinding)]
+            hooks.append(_Rewinding(self, body))
+
+    def _remember(self, token: AccessToken) -> None:
+        # Each step is one that threads cannot see half done.
+        self._attached[token.authorization] = token
+        for oldest in list(self._attached)[:-_MOST_REMEMBERED]:
+            self._attached.pop(oldest, None)
+
+    # -- after it -------------------------------------------------------------------------------------------------
+
+    def _on_response(self, response: requests.Response, **settings: Any) -> requests.Response:
+        """Answer a 401, and keep the header where it belongs on a redirect. It is the ``response`` hook."""
+        return self._answered(response, None, settings)
+
+    def _answered(
+        self, response: requests.Response, rewinding: _Rewinding | None, settings: dict[str, Any]
+    ) -> requests.Response:
+        if response.status_code == 401:
+            response = self._after_401(response, rewinding, settings)
+        if response.is_redirect:
+            self._before_redirect(response)
+        return response
+
+    def _after_401(
+        self, response: requests.Response, rewinding: _Rewinding | None, settings: dict[str, Any]
+    ) -> requests.Response:
+        request = response.request
+        token = self._attached.get(_header_of(request))
+        slot = self._tokens.slot(self._choice)
+        if token is None or not self._retry_after(response, slot, token, rewinding, retried=_was_retried(request)):
+            return response
+        try:
+            newer = self._tokens.replacement(slot, token, _origin(request.url or ""))
+        except BaseException:
+            response.close()  # An interrupt must not leave a connection behind.
+            raise
+        if newer is None or (rewinding is not None and not rewinding.rewind()):
+            return response
+        self._remember(newer)
+        # Read to the end and given back, the connection serves the second try.
+        with suppress(requests.RequestException, RuntimeError):
+            _ = response.content
+        response.close()
+        again = request.copy()
+        # The first request is what a redirect would be made from, so it has to carry the newer token too.
+        for each in (request, again):
+            each.headers = _Headers(each.headers, retried=True)
+            each.headers[_HEADER] = newer.authorization
+        connection: Any = response.connection
+        answer: requests.Response = connection.send(again, **settings)
+        answer.history.append(response)
+        answer.request = again
+        if answer.status_code == 401:
+            self._retry_after(answer, slot, newer, rewinding, retried=True)
+        return answer
+
+    def _retry_after(
+        self,
+        response: requests.Response,
+        slot: Slot,
+        token: AccessToken,
+        rewinding: _Rewinding | None,
+        *,
+        retried: bool,
+    ) -> bool:
+        request = response.request
+        body = request.body
+        plain = body is None or isinstance(body, bytes | str)
+        challenge = response.headers.get("www-authenticate")
+        return self._tokens.worth_a_retry(
+            slot,
+            token,
+            () if challenge is None else (challenge,),
+            origin=_origin(request.url or ""),
+            carried=_header_of(request) == token.authorization,
+            replayable=plain or (rewinding is not None and rewinding.can_rewind(body)),
+            retried=retried,
+        )
+
+    def _before_redirect(self, response: requests.Response) -> None:
+        request = response.request
+        if _header_of(request) in self._attached:
+            # requests would put an entry of a netrc file over the token when the redirect stays at the origin, and
+            # leave the token on when it goes from http to https of the same host.
+            stays = _redirect_origin(response) == _origin(request.url or "")
+            request.headers = _Headers(
+                request.headers, retried=_was_retried(request), on_copy="keep" if stays else "drop"
+            )
+
+
+class _Rewinding:
+    """The response hook of a request whose body is a stream: knows where it began."""
+
+    def __init__(self, auth: AccreditAuth, body: Any) -> None:
+        self._auth = auth
+        self._body = body
+        self._start: int | None = None
+        tell, seek = getattr(body, "tell", None), getattr(body, "seek", None)
+        if callable(tell) and callable(seek):
+            with suppress(OSError, ValueError):
+                self._start = tell()
+
+    def __call__(self, response: requests.Response, **settings: Any) -> requests.Response:
+        return self._auth._answered(response, self, settings)  # noqa: SLF001 - of this module
+
+    def can_rewind(self, body: object) -> bool:
+        return self._start is not None and body is self._body
+
+    def rewind(self) -> bool:
+        try:
+            self._body.seek(self._start)
+        except (OSError, ValueError):
+            return False
+        return True
+
+
+class _Headers(CaseInsensitiveDict[str]):
+    """Headers of a request that was sent again or redirected: the redirected request is made from a copy of them.
+
+    Attributes:
+        retried: the call was sent a second time.
+        on_copy: what a copy does about the Authorization header: "keep" it against being overwritten, "drop" it, or
+            nothing.
+
+    """
+
+    def __init__(self, data: Any, *, retried: bool, on_copy: Literal["keep", "drop"] | None = None) -> None:
+        """Take the headers over."""
+        self.retried = retried
+        self.on_copy = on_copy
+        self._kept = False
+        super().__init__(data)
+
+    def __setitem__(self, key: str, value: str) -> None:
+        """Set a header, if it is not the one to be kept."""
+        if not (self._kept and key.lower() == "authorization" and key in self):
+            super().__setitem__(key, value)
+
+    def copy(self) -> _Headers:
+        """Return the headers of a request that is made from this one."""
+        other = _Headers(self, retried=self.retried)
+        if self.on_copy == "drop":
+            other.pop(_HEADER, None)
+        other._kept = self.on_copy == "keep"
+        return other
+
+
+def _put_quickly(headers: Any, value: str) -> bool:
+    store = headers._store  # noqa: SLF001 - checked where this function is chosen
+    if "authorization" in store:
+        return False
+    store["authorization"] = (_HEADER, value)
+    return True
+
+
+def _put_plainly(headers: Any, value: str) -> bool:
+    if _HEADER in headers:
+        return False
+    headers[_HEADER] = value
+    return True
+
+
+# Asking a CaseInsensitiveDict for what it lacks raises and catches a KeyError, which costs more than all the rest.
+_put = _put_quickly if getattr(CaseInsensitiveDict({"A": "b"}), "_store", None) == {"a": ("A", "b")} else _put_plainly
+_PreparedRequest = requests.PreparedRequest
+
+
+def _header_of(request: requests.PreparedRequest) -> str:
+    value = request.headers.get(_HEADER, "")
+    return value if isinstance(value, str) else value.decode("latin-1")
+
+
+def _was_retried(request: requests.PreparedRequest) -> bool:
+    return isinstance(request.headers, _Headers) and request.headers.retried
+
+
+def _origin(url: str) -> str:
+    parts = urlsplit(url)
+    return call_origin(parts.scheme, parts.netloc.rpartition("@")[2])
+
+
+def _redirect_origin(response: requests.Response) -> str | None:
+    try:
+        return _origin(urljoin(response.url, response.headers["location"]))
+    except ValueError:
+        return None
