@@ -327,6 +327,10 @@ def _lead(
         credential=credential.tag,
         based_on=newer_than,
     )
+    if isinstance(kept, StoreDown):
+        # A store may be unable to keep a record and able to do the rest (full, read-only for a while): the lease
+        # is not to make the next asker wait.
+        yield from fail(identity, owner=owner, hold=None)
     if isinstance(kept, Stored) and kept.record.value != record.value and _unusable(kept, request, before.wall) is None:
         # Another process published meanwhile and its token lives longer: the fleet keeps one.
         return Obtained(_bounded(kept, before.wall), before.local, "store")
