@@ -310,5 +310,7 @@ class _Ending(Generic[K, V]):
     def _sweep(self, now: float) -> None:
         for key in [key for key, (_, until) in self._entries.items() if until <= now]:
             del self._entries[key]
-        while len(self._entries) >= self._max:
-            del self._entries[next(iter(self._entries))]
+        # A batch at a time, so that a table full of what has not ended is not gone through for every entry.
+        if len(self._entries) >= self._max:
+            for oldest in list(islice(self._entries, 1 + self._max // _BATCHES)):
+                del self._entries[oldest]

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     # The clock and the store suite have to work where the extra of the server is not installed.
     from accredit.devserver import DevConfig, DevServer
 
+# So that a failing assert of the suite shows its values, as those of a test module do.
+pytest.register_assert_rewrite("accredit.testing.store_suite", "accredit.testing.store_contract")
+
 __all__ = ["SteerableClock", "accredit_server", "accredit_server_config"]
 
 
