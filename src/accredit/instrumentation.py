@@ -39,6 +39,8 @@ __all__ = [
 ]
 
 _LOG = logging.getLogger("accredit")
+# An application that set up no logging has nothing printed on its behalf; what matters to callers they get raised.
+_LOG.addHandler(logging.NullHandler())
 _REPEAT_SECONDS = 60.0
 _MOST_REMEMBERED = 1024
 
