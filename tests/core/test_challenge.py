@@ -51,7 +51,7 @@ class TestParse:
         assert plain(*map(written, challenges)) == expected
 
     @pytest.mark.parametrize(
-        "values, expected",
+        ("values", "expected"),
         [
             (
                 ['Basic realm="x"', 'Bearer error="invalid_token"'],
@@ -131,7 +131,7 @@ class TestParse:
         assert plain(*values) == [(scheme, None, found) for scheme, found in expected]
 
     @pytest.mark.parametrize(
-        "text, expected",
+        ("text", "expected"),
         [
             ("Negotiate YWJj==", [("negotiate", "YWJj==", {})]),
             ("Negotiate abc, Bearer x=y", [("negotiate", "abc", {}), ("bearer", None, {"x": "y"})]),

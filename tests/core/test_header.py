@@ -72,12 +72,12 @@ class TestDate:
     def test_the_three_forms(self, text: str) -> None:
         assert parse_header_date(text, now_wall=NOW) == RFC_EXAMPLE
 
-    @given(st.datetimes(min_value=datetime(1900, 1, 1), max_value=datetime(9999, 12, 31), timezones=st.just(UTC)))  # noqa: DTZ001
+    @given(st.datetimes(min_value=datetime(1900, 1, 1), max_value=datetime(9999, 12, 31), timezones=st.just(UTC)))
     def test_what_the_standard_library_writes(self, moment: datetime) -> None:
         moment = moment.replace(microsecond=0)
         assert parse_header_date(format_datetime(moment, usegmt=True), now_wall=NOW) == moment.timestamp()
 
-    @pytest.mark.parametrize("year, full", [("27", 2027), ("77", 2077), ("78", 1978), ("94", 1994), ("00", 2000)])
+    @pytest.mark.parametrize(("year", "full"), [("27", 2027), ("77", 2077), ("78", 1978), ("94", 1994), ("00", 2000)])
     def test_two_digits_are_never_more_than_fifty_years_ahead(self, year: str, full: int) -> None:
         expected = datetime(full, 11, 6, tzinfo=UTC).timestamp()
         assert parse_header_date(f"Sunday, 06-Nov-{year} 00:00:00 GMT", now_wall=NOW) == expected
@@ -118,7 +118,7 @@ class TestDate:
 
 class TestRetryAfter:
     @pytest.mark.parametrize(
-        "values, seconds",
+        ("values", "seconds"),
         [
             (["7"], 7.0),
             (["0"], 0.0),
@@ -184,7 +184,7 @@ class TestRetryAfter:
 
 class TestRateLimitReset:
     @pytest.mark.parametrize(
-        "value, seconds",
+        ("value", "seconds"),
         [("1800000042", 42.0), (" 1800000042 ", 42.0), ("1799999999", 0.0), ("1900000000", 300.0), ("9" * 12, 300.0)],
     )
     def test_understood(self, value: str, seconds: float) -> None:

@@ -234,7 +234,7 @@ class TestParseJsonObject:
         assert parse_json_object(b'{"a":{}}', max_bytes=8, max_depth=2) == {"a": {}}
 
     @pytest.mark.parametrize(
-        "text, kind",
+        ("text", "kind"),
         [
             ("[]", "an array"),
             ('"x"', "a string"),

@@ -46,7 +46,7 @@ def refusal(body: object, **rest: Any) -> DiscoveryError:
 
 class TestUrls:
     @pytest.mark.parametrize(
-        "issuer, rfc8414, openid",
+        ("issuer", "rfc8414", "openid"),
         [
             ("https://as.example", "/.well-known/oauth-authorization-server", "/.well-known/openid-configuration"),
             ("https://as.example/", "/.well-known/oauth-authorization-server", "/.well-known/openid-configuration"),
@@ -84,7 +84,7 @@ class TestUrls:
         assert metadata_urls("http://as.internal/x")[1] == "http://as.internal/x/.well-known/openid-configuration"
 
     @pytest.mark.parametrize(
-        "issuer, fault",
+        ("issuer", "fault"),
         [
             ("https://as.example?x=1", "a query, starting at position 18"),
             ("https://as.example/?", "a query, starting at position 19"),
@@ -171,7 +171,7 @@ class TestAccepted:
 
 class TestIssuer:
     @pytest.mark.parametrize(
-        "configured, found",
+        ("configured", "found"),
         [
             ("https://as.example", "https://as.example/"),
             ("https://as.example/", "https://as.example"),
@@ -236,7 +236,7 @@ class TestIssuer:
 
 class TestEndpoints:
     @pytest.mark.parametrize(
-        "endpoint, fault",
+        ("endpoint", "fault"),
         [
             ("http://as.example/token", "plain http"),
             ("/token", "does not start with"),
@@ -319,7 +319,7 @@ class TestResponse:
         assert "is not said to be JSON" in str(refusal(document(), headers=headers))
 
     @pytest.mark.parametrize(
-        "body, fault",
+        ("body", "fault"),
         [
             (b" " * (2 * 1024 * 1024), "2097152 bytes, where 262144 are allowed"),
             (json.dumps(document()).encode() + b" " * 256 * 1024, "bytes, where 262144 are allowed"),

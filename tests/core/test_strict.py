@@ -26,7 +26,7 @@ VISIBLE = {chr(code) for code in range(0x21, 0x7F)}
 
 class TestParseSeconds:
     @pytest.mark.parametrize(
-        "value, seconds",
+        ("value", "seconds"),
         [
             (3600, 3600),
             (0, 0),
@@ -151,7 +151,7 @@ class TestParseAccessToken:
 
 class TestScope:
     @pytest.mark.parametrize(
-        "text, scopes",
+        ("text", "scopes"),
         [
             ("a b", ("a", "b")),
             ("b a b", ("b", "a")),

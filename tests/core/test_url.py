@@ -44,7 +44,7 @@ class TestParts:
         assert parse_url(text).wire == "https://login.example:8443/a/B%2Fc?x=1&y=/?"
 
     @pytest.mark.parametrize(
-        "text, origin, port",
+        ("text", "origin", "port"),
         [
             ("https://as.example", "https://as.example", 443),
             ("https://as.example:443/", "https://as.example", 443),
@@ -99,7 +99,7 @@ class TestPlainHttp:
         assert parse_url(f"https://{host}/").scheme == "https"
 
     @pytest.mark.parametrize(
-        "text, fault",
+        ("text", "fault"),
         [
             ("http://localhost:80@attacker.test/", "user information"),
             ("http://127.0.0.1@attacker.test/", "user information"),
@@ -189,7 +189,7 @@ class TestRefused:
         assert refusal(text[:place] + character + text[place:]) == fault
 
     @pytest.mark.parametrize(
-        "text, fault",
+        ("text", "fault"),
         [
             ("https://user@as.example/", "user information"),
             ("https://user:canary@as.example/", "user information"),
@@ -252,7 +252,7 @@ class TestRefused:
 
 class TestInternationalNames:
     @pytest.mark.parametrize(
-        "name, ascii_name",
+        ("name", "ascii_name"),
         [
             ("bücher.example", "xn--bcher-kva.example"),
             ("BÜCHER.Example", "xn--bcher-kva.example"),
@@ -295,7 +295,7 @@ class TestProperties:
         try:
             url = parse_url(text, allow_insecure_http=True)
         except StrictError as error:
-            assert any(word in str(error) for word in ("link-local", "IPv4 address written"))  # noqa: PT017
+            assert any(word in str(error) for word in ("link-local", "IPv4 address written"))
             return
         split = urlsplit(text)
         default = 443 if split.scheme == "https" else 80
@@ -349,7 +349,7 @@ class TestProperties:
 
 class TestOriginOf:
     @pytest.mark.parametrize(
-        "text, origin",
+        ("text", "origin"),
         [
             ("http://api.example", "http://api.example"),
             ("http://api.example:80/x", "http://api.example"),

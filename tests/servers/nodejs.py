@@ -93,7 +93,7 @@ def _run_npm(command: list[str], folder: Path) -> None:
     # npm starts further node processes by name: they must be this very one.
     path = os.pathsep.join((str(Path(command[0]).parent), os.environ.get("PATH", "")))
     try:
-        done = subprocess.run(  # noqa: S603 - the command is built here, from no input
+        done = subprocess.run(
             command,
             cwd=folder,
             env={**os.environ, "PATH": path},

@@ -107,7 +107,7 @@ def running_server(
         "resources": list(resources),
     }
     with tempfile.TemporaryFile() as errors:
-        process = subprocess.Popen(  # noqa: S603 - the command is built by the tests, from no input
+        process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, encoding="utf-8"
         )
         try:
