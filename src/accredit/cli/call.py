@@ -28,7 +28,8 @@ _VALUE: Final = re.compile(r"[\t\x20-\x7e]*")
 _EPILOG: Final = """\
 The body of the answer goes to standard output as it comes. Where the registration has api_origins, the token goes there
 and nowhere else: a call to another origin is refused, and with -L a redirect to another origin is followed without the
-token. When the API answers 401 to the token, the token is renewed and the call is made once more.
+token (but with the headers of -H). When the API answers 401 to the token, the token is renewed and the call is made
+once more.
 
 examples:
   accredit call https://api.example.com/orders

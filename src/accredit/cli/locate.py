@@ -34,7 +34,7 @@ def config_file(option: str | None) -> Path | None:
         return None
     except OSError:
         status = None
-    # On Windows the mode and the owner id say nothing of who may write (access control lists do), so nothing is checked.
+    # On Windows the mode and the owner id do not tell who may write (access control lists do): no check.
     if os.name == "posix":
         reason = "it cannot be examined"
         if status is not None:
