@@ -23,7 +23,7 @@ from __future__ import annotations
 import pytest
 
 from accredit.core.identity import Identity
-from accredit.core.records import Held, Hold, Lead, Record, Satisfied, Wait, Claimed, is_newer
+from accredit.core.records import Claimed, Held, Hold, Lead, Satisfied, Wait, is_newer
 from accredit.errors import (
     AuthorizationServerError,
     CredentialRefusedError,
@@ -51,6 +51,9 @@ _ERRORS: tuple[AuthorizationServerError, ...] = (
     DiscoveryError("no document", status=404),
 )
 
+
+class StoreContract(StoreSuite):
+    """What every store does, at any one moment. Say in ``make_store`` how yours is made."""
 
     # -- records -----------------------------------------------------------------------------------
 
