@@ -79,7 +79,7 @@ def test_each_verb_is_one_command_of_the_client(client: redis.Redis) -> None:
     for verb in verbs.values():
         verb()  # the server learns each script at its first use
     seen: dict[str, list[str]] = {}
-    with client.monitor() as monitor:
+    with client.monitor() as monitor:  # type: ignore[no-untyped-call] # redis-py has no types there
         for name, verb in verbs.items():
             verb()
             client.echo(f"end of {name}")
