@@ -9,25 +9,26 @@ from typing import Final
 
 __all__ = ["is_json_media_type", "parse_header_date", "parse_rate_limit_reset", "parse_retry_after"]
 
-_JSON_MEDIA_TYPE: Final = re.compile(r"application/(?:[a-z0-9!#$&^_.+-]+\+)?json")
-_DELAY: Final = re.compile(r"[0-9]+")
-_EPOCH: Final = re.compile(r"[0-9]{10,12}")
+# Patterns are compiled by the first use, and cached by re: compiling them all shows in the import time.
+_JSON_MEDIA_TYPE: Final = r"application/(?:[a-z0-9!#$&^_.+-]+\+)?json"
+_DELAY: Final = r"[0-9]+"
+_EPOCH: Final = r"[0-9]{10,12}"
 _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _DAY: Final = "(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)"
 _LONG_DAY: Final = "(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day"
 _MONTH: Final = f"(?P<month>{'|'.join(_MONTHS)})"
 _TIME: Final = "(?P<hour>[0-9]{2}):(?P<minute>[0-9]{2}):(?P<second>[0-9]{2})"
 _DATES: Final = (
-    re.compile(f"{_DAY}, (?P<day>[0-9]{{2}}) {_MONTH} (?P<year>[0-9]{{4}}) {_TIME} GMT"),
-    re.compile(f"{_LONG_DAY}, (?P<day>[0-9]{{2}})-{_MONTH}-(?P<year>[0-9]{{2}}) {_TIME} GMT"),  # RFC 850
-    re.compile(f"{_DAY} {_MONTH} (?P<day>[ 0-9][0-9]) {_TIME} (?P<year>[0-9]{{4}})"),  # asctime
+    f"{_DAY}, (?P<day>[0-9]{{2}}) {_MONTH} (?P<year>[0-9]{{4}}) {_TIME} GMT",
+    f"{_LONG_DAY}, (?P<day>[0-9]{{2}})-{_MONTH}-(?P<year>[0-9]{{2}}) {_TIME} GMT",  # RFC 850
+    f"{_DAY} {_MONTH} (?P<day>[ 0-9][0-9]) {_TIME} (?P<year>[0-9]{{4}})",  # asctime
 )
 
 
 def is_json_media_type(content_type: str | None) -> bool:
     """Tell whether a ``Content-Type`` says ``application/json`` or ``application/…+json`` (RFC 6839, section 3.1)."""
     essence = (content_type or "").partition(";")[0].strip(" \t").lower()
-    return _JSON_MEDIA_TYPE.fullmatch(essence) is not None
+    return re.fullmatch(_JSON_MEDIA_TYPE, essence) is not None
 
 
 def parse_header_date(value: str, *, now_wall: float) -> float | None:
@@ -35,7 +36,7 @@ def parse_header_date(value: str, *, now_wall: float) -> float | None:
 
     ``now_wall`` (seconds since the epoch) tells the century of a year of two digits.
     """
-    found = next(filter(None, (form.fullmatch(value.strip(" \t")) for form in _DATES)), None)
+    found = next(filter(None, (re.fullmatch(form, value.strip(" \t")) for form in _DATES)), None)
     if found is None:
         return None
     year = int(found["year"])
@@ -76,7 +77,7 @@ def parse_retry_after(values: Sequence[str], *, now_wall: float, cap: float = 30
     if len(distinct) != 1:
         return None
     (text,) = distinct
-    if _DELAY.fullmatch(text):
+    if re.fullmatch(_DELAY, text):
         # A number too long to be converted is beyond any cap.
         return min(float(text), cap)
     date = parse_header_date(text, now_wall=now_wall)
@@ -89,4 +90,4 @@ def parse_rate_limit_reset(value: str | None, *, now_wall: float, cap: float = 3
     From 0 to ``cap``; None when it is absent or no plausible time, such as a number of seconds to wait.
     """
     text = (value or "").strip(" \t")
-    return min(max(float(text) - now_wall, 0.0), cap) if _EPOCH.fullmatch(text) else None
+    return min(max(float(text) - now_wall, 0.0), cap) if re.fullmatch(_EPOCH, text) else None

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Final, NoReturn
+from typing import Final, NamedTuple, NoReturn
 
 from accredit.core.messages import Response
 from accredit.core.strict import StrictError, Url, is_json_media_type, parse_json_object, parse_url
@@ -20,8 +19,7 @@ _NOT_PRINTABLE: Final = re.compile(r"[^\x21-\x7e]")
 _DEFAULT_METHODS: Final = ("client_secret_basic",)
 
 
-@dataclass(frozen=True, slots=True)
-class ServerMetadata:
+class ServerMetadata(NamedTuple):
     """What a metadata document says, as far as it concerns a client of the token endpoint (RFC 8414, section 2).
 
     Attributes:

@@ -11,11 +11,11 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import NoReturn, Protocol, runtime_checkable
+from typing import NamedTuple, NoReturn, Protocol, runtime_checkable
 
 from accredit.core.client_auth import ClientAuthentication, first_control
 from accredit.core.identity import Identity, make_identity
-from accredit.core.strict import StrictError, check_scope_token, origin_of, parse_url
+from accredit.core.strict import StrictError, check_scope_token, origin_of, parse_json, parse_url
 from accredit.errors import ConfigurationError
 
 DEFAULT_PRINCIPAL = "service-account"
@@ -35,6 +35,7 @@ RESERVED_PARAMETERS = frozenset(
     }
 )
 _MAX_TEXT = 2048
+_MAX_DETAILS = 64 * 1024
 
 
 @runtime_checkable
@@ -146,7 +147,7 @@ class ClientRegistration:
         self._set("authorization_details", self._canonical_details())
         self._set("api_origins", self._checked_origins())
         self._set("extra_parameters", self._checked_extra())
-        self._set("keep_members", tuple(self.keep_members))
+        self._set("keep_members", self._checked_members())
         if self.allowed_endpoint_hosts is not None:
             self._set(
                 "allowed_endpoint_hosts",
@@ -285,7 +286,8 @@ class ClientRegistration:
 
     def _checked_hosts(self, hosts: Iterable[str]) -> frozenset[str]:
         checked: set[str] = set()
-        for host in (hosts,) if isinstance(hosts, str) else hosts:
+        listed = _listed(hosts)
+        for host in ("",) if listed is None else listed:
             parsed = None
             with suppress(StrictError):
                 parsed = parse_url(f"https://{host}/")
@@ -294,12 +296,19 @@ class ClientRegistration:
             checked.add(parsed.host)
         return frozenset(checked)
 
+    def _checked_members(self) -> tuple[str, ...]:
+        members = _listed(self.keep_members)
+        if members is None or not all(isinstance(name, str) for name in members):
+            self._refuse("keep_members", "is not a list of texts.", 'Write for example ["instance_url"].')
+        return tuple(map(str, members))
+
     def _canonical_details(self) -> tuple[str, ...]:
         details: list[str] = []
-        for item in self.authorization_details:
-            if isinstance(item, str):  # already canonical: dataclasses.replace() brings it back
-                details.append(item)
-                continue
+        for given in _listed(self.authorization_details) or ():
+            item: object = given
+            if isinstance(given, str):  # canonical already: dataclasses.replace() brings it back
+                with suppress(StrictError):
+                    item = parse_json(given.encode("utf-8", "replace"), max_bytes=_MAX_DETAILS)
             if not isinstance(item, Mapping) or not isinstance(item.get("type"), str):
                 self._refuse(
                     "authorization_details",
@@ -328,15 +337,12 @@ class ClientRegistration:
     def _checked_origins(self) -> frozenset[str] | None:
         if self.api_origins is None:
             return None
-        values = (self.api_origins,) if isinstance(self.api_origins, str) else tuple(self.api_origins)
         origins: set[str] = set()
-        for value in values:
+        for value in _listed(self.api_origins) or ("",):
             origin = None
-            try:
-                origin = origin_of(value)
-            except StrictError:
-                origin = None
-            if origin is None or value.rstrip("/").count("/") > 2:
+            with suppress(StrictError):
+                origin = origin_of(value) if isinstance(value, str) else None
+            if origin is None or not isinstance(value, str) or re.search(r"[?#]|[^:/]/.", value):
                 self._refuse(
                     "api_origins",
                     "holds something that is not an origin.",
@@ -346,6 +352,8 @@ class ClientRegistration:
         return frozenset(origins)
 
     def _checked_extra(self) -> Mapping[str, str]:
+        if not isinstance(self.extra_parameters, Mapping):
+            self._refuse("extra_parameters", "is not a table of names and texts.", 'Write {name = "value"}.')
         for name, value in self.extra_parameters.items():
             if name in RESERVED_PARAMETERS:
                 self._refuse(
@@ -363,8 +371,7 @@ class ClientRegistration:
         return dict(sorted(self.extra_parameters.items()))
 
 
-@dataclass(frozen=True, slots=True)
-class TokenRequest:
+class TokenRequest(NamedTuple):
     """One token request: a registration, and what this call varies.
 
     Attributes:
@@ -460,6 +467,13 @@ def token_request_for(
     return TokenRequest(registration, scopes, resources, audience, whose, identity)
 
 
+def _listed(given: object) -> tuple[object, ...] | None:
+    """Return the items given: a text alone is one item; None when nothing can be listed."""
+    if isinstance(given, str | Mapping):
+        return (given,)
+    return tuple(given) if isinstance(given, Iterable) else None
+
+
 def optional(text: str | None) -> tuple[str, ...]:
     """Return a list of none or one, so that an absent value and an empty one differ."""
     return () if text is None else (text,)
@@ -493,12 +507,9 @@ def checked_text(text: object, what: str, *, key: str) -> str:
 
 def checked_scope(scope: str | Iterable[str], *, key: str) -> tuple[str, ...]:
     """Return the scopes sorted and without repetition (RFC 6749, section 3.3 and appendix A.4)."""
-    if isinstance(scope, str):
-        items: Sequence[object] = [item for item in scope.split(" ") if item]
-    else:
-        items = list(scope)
+    items = [item for item in scope.split(" ") if item] if isinstance(scope, str) else _listed(scope)
     scopes: set[str] = set()
-    for item in items:
+    for item in (None,) if items is None else items:
         problem = None
         try:
             scopes.add(check_scope_token(item) if isinstance(item, str) else "")
@@ -515,8 +526,8 @@ def checked_scope(scope: str | Iterable[str], *, key: str) -> tuple[str, ...]:
 
 def checked_resource(resource: str | Iterable[str], *, key: str) -> tuple[str, ...]:
     """Return the resources sorted and without repetition: absolute URIs without fragment (RFC 8707, section 2)."""
-    items: Sequence[object] = (resource,) if isinstance(resource, str) else tuple(resource)
-    for item in items:
+    items = _listed(resource)
+    for item in (None,) if items is None else items:
         checked_text(item, "resource", key=key)
         if not isinstance(item, str) or not _ABSOLUTE_URI.fullmatch(item):
             raise ConfigurationError(
@@ -524,7 +535,7 @@ def checked_resource(resource: str | Iterable[str], *, key: str) -> tuple[str, .
                 advice="Write for example 'https://api.example.com/orders'.",
                 key=key,
             )
-    return tuple(sorted({str(item) for item in items}))
+    return tuple(sorted({str(item) for item in items or ()}))
 
 
 _ABSOLUTE_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[!$-;=?-Z_a-z~%\[\]]+")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NoReturn, final
+from typing import NamedTuple, NoReturn, final
 
 
 @final
@@ -70,22 +70,19 @@ class Secret:
         raise TypeError(msg)
 
 
-@dataclass(frozen=True, slots=True)
-class LiteralSecret:
+class LiteralSecret(NamedTuple):
     """The secret itself, given in code or configuration."""
 
     value: Secret
 
 
-@dataclass(frozen=True, slots=True)
-class EnvironmentSecret:
+class EnvironmentSecret(NamedTuple):
     """An environment variable, read at every use."""
 
     variable: str
 
 
-@dataclass(frozen=True, slots=True)
-class FileSecret:
+class FileSecret(NamedTuple):
     """A file (UTF-8), read again when it changes; one trailing newline is not part of the secret."""
 
     path: Path

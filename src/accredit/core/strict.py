@@ -54,7 +54,7 @@ _STRING: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 _NOT_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
 _STEPS: Final = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 _SURROGATE_ESCAPE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
-_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+_SURROGATE: Final = "[\ud800-\udfff]"  # rarely needed, and expensive to compile
 _KINDS: Final = {
     list: "an array",
     str: "a string",
@@ -94,7 +94,7 @@ def parse_json(data: bytes, *, max_bytes: int, max_depth: int = 32) -> object:
         fault = str(error)
     except ValueError:  # the program lowered the bound of the interpreter
         fault = "a number longer than this interpreter is set to read"
-    if not fault and _SURROGATE_ESCAPE.search(data) and any(map(_SURROGATE.search, _strings(value))):
+    if not fault and _SURROGATE_ESCAPE.search(data) and any(re.search(_SURROGATE, text) for text in _strings(value)):
         fault = "a lone surrogate in a JSON string"
     if fault:
         raise StrictError(fault)

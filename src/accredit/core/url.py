@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
-from typing import Final
+from typing import Final, NamedTuple
 
 from accredit.core.fault import StrictError, describe
 
@@ -20,15 +19,16 @@ __all__ = ["Url", "is_link_local", "origin_of", "parse_url"]
 _MAX_LENGTH: Final = 4096
 _DEFAULT_PORTS: Final = {"https": 443, "http": 80}
 
+# Patterns are compiled by the first use, and cached by re: compiling them all shows in the import time.
 # ASCII matters: without it, IGNORECASE lets U+017F pass for an "s".
-_START: Final = re.compile(r"(https?)://([^/?#]*)", re.IGNORECASE | re.ASCII)
-_UNREADABLE: Final = re.compile(r"[\x00-\x20\x7f-\x9f\\\s\ud800-\udfff]")
+_START: Final = r"(?ai)(https?)://([^/?#]*)"
+_UNREADABLE: Final = r"[\x00-\x20\x7f-\x9f\\\s\ud800-\udfff]"
 # What RFC 3986 allows in a path and a query, and a percent sign that starts no escape.
-_NOT_IN_PATH: Final = re.compile(r"[^A-Za-z0-9\-._~:/?@!$&'()*+,;=%]|%(?![0-9A-Fa-f]{2})")
+_NOT_IN_PATH: Final = r"[^A-Za-z0-9\-._~:/?@!$&'()*+,;=%]|%(?![0-9A-Fa-f]{2})"
 # Underscores are not in host names but are in names that container networks give to services.
-_LABEL: Final = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
-_NUMBER: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
-_PORT: Final = re.compile(r"[1-9][0-9]{0,4}")
+_LABEL: Final = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+_NUMBER: Final = r"[0-9]+|0x[0-9a-f]*"
+_PORT: Final = r"[1-9][0-9]{0,4}"
 _MAX_PORT: Final = 65535
 _MAX_HOST: Final = 253
 
@@ -37,8 +37,7 @@ _IPV4_COMPATIBLE: Final = IPv6Network("::/96")
 _NAT64: Final = IPv6Network("64:ff9b::/96")
 
 
-@dataclass(frozen=True, slots=True)
-class Url:
+class Url(NamedTuple):
     """An absolute ``http`` or ``https`` URL that passed :func:`parse_url`.
 
     Attributes:
@@ -89,13 +88,14 @@ def parse_url(text: str, *, allow_insecure_http: bool = False, purpose: str = "U
     """
     if not text or len(text) > _MAX_LENGTH:
         raise StrictError(f"{purpose}: {len(text)} characters, where 1 to {_MAX_LENGTH} are allowed")
-    if found := _UNREADABLE.search(text):
+    if found := re.search(_UNREADABLE, text):
         raise StrictError(f"{purpose}: control character, white space or backslash: {describe(text, found.start())}")
     if "#" in text:
         raise StrictError(f"{purpose}: a fragment, starting at position {text.index('#')}")
     scheme, host, port, end = _parse_authority(text, purpose)
-    if found := _NOT_IN_PATH.search(text, end):
-        raise StrictError(f"{purpose}: not allowed unescaped in a URL: {describe(text, found.start())}")
+    if found := re.search(_NOT_IN_PATH, text[end:]):
+        position = end + found.start()
+        raise StrictError(f"{purpose}: not allowed unescaped in a URL: {describe(text, position)}")
     if is_link_local(host):
         raise StrictError(f"{purpose}: a link-local address, which is never contacted")
     if scheme == "http" and not allow_insecure_http and not _is_loopback(host):
@@ -139,7 +139,7 @@ def is_link_local(address: str) -> bool:
 
 def _parse_authority(text: str, purpose: str) -> tuple[str, str, int, int]:
     """Return scheme, host, port and where the path begins."""
-    start = _START.match(text)
+    start = re.match(_START, text)
     if start is None:
         raise StrictError(f"{purpose}: does not start with https:// (or http://)")
     scheme, authority = start[1].lower(), start[2]
@@ -159,7 +159,7 @@ def _parse_authority(text: str, purpose: str) -> tuple[str, str, int, int]:
 
 
 def _parse_port(text: str, purpose: str) -> int:
-    if not _PORT.fullmatch(text) or int(text) > _MAX_PORT:
+    if not re.fullmatch(_PORT, text) or int(text) > _MAX_PORT:
         raise StrictError(f"{purpose}: the port is not a number from 1 to {_MAX_PORT}")
     return int(text)
 
@@ -185,11 +185,11 @@ def _parse_name(name: str, purpose: str) -> str:
     if not host.isascii():
         host = _punycode(host, purpose)
     labels = host.split(".")
-    if len(host) > _MAX_HOST or not all(map(_LABEL.fullmatch, labels)):
+    if len(host) > _MAX_HOST or not all(re.fullmatch(_LABEL, label) for label in labels):
         raise StrictError(
             f"{purpose}: malformed host name (a trailing dot, an empty or overlong label, or a character out of place)"
         )
-    if _NUMBER.fullmatch(labels[-1]) and not _is_ipv4(host):
+    if re.fullmatch(_NUMBER, labels[-1]) and not _is_ipv4(host):
         # Some readers take 2130706433, 0x7f.1 and 127.1 for 127.0.0.1.
         raise StrictError(f"{purpose}: a numeric host that is not an IPv4 address of four decimal numbers")
     return host
