@@ -128,53 +128,43 @@ class Engine:
             ConfigurationError: the manager is closed.
 
         """
-        start = False
         if self.keeper.needs_wake:
             self.keeper.wake()
         with self._lock:
             self._check_open()
             now = self.now()
-            token = slot.usable(now)
-            if token is None and slot.flight is None and newer_than is None:
-                token = self._from_memory(slot)
-            if newer_than is not None and token is not None and not is_newer(token.generation, newer_than):
-                token = None
-            flight = slot.flight
-            if token is not None:
-                calm = not slot.suspect or (flight is None and now < slot.retry_at)
-                if calm:
-                    if flight is not None or now < token.renew_at or now < slot.retry_at:
-                        if not slot.suspect:
-                            slot.fresh = token
-                        return token
-                    flight = self._board(slot)
-                    result: AccessToken | Flight[Landing] = token
-                    start = True
-                else:
-                    start = flight is None
-                    flight = flight or self._board(slot)
-                    result = flight
-            else:
-                if flight is None:
-                    self._check_hold(slot, now)
-                    flight = self._board(slot)
-                    start = True
-                result = flight
-            newest = slot.token
-        if start:
-            floor = newest.generation if newest is not None else None
-            if newer_than is not None and (floor is None or is_newer(newer_than, floor)):
-                floor = newer_than
-            owner = self._owner()
+            token = self._candidate(slot, newer_than, now)
+            # A suspect token is worth waiting for a better one, unless trying for one has just failed.
+            waits = token is None or (slot.suspect and (slot.flight is not None or now >= slot.retry_at))
+            if token is not None and not waits:
+                if slot.flight is not None or now < max(token.renew_at, slot.retry_at):
+                    if not slot.suspect:
+                        slot.fresh = token
+                    return token
+            elif slot.flight is not None:
+                return slot.flight
+            if token is None:
+                self._check_hold(slot, now)
+            flight = self._board(slot)
+            floor = _newest(slot.generation(), newer_than)
             past = _past(slot, now)
-            self._take_off(
-                slot,
-                flight,
-                lambda: obtain(slot.request, newer_than=floor, owner=owner, past=past),
-            )
-            if flight.done and self._inline and isinstance(result, AccessToken):
-                return slot.usable(self.now()) or result
-        return result
+        owner = self._owner()
+        self._take_off(
+            slot,
+            flight,
+            lambda: obtain(slot.request, newer_than=floor, owner=owner, past=past),
+        )
+        if token is None or waits:
+            return flight
+        # Inline, the flight has landed by now.
+        return (slot.usable(self.now()) if flight.done else None) or token
+
+    def _candidate(self, slot: Slot, newer_than: int | None, now: float) -> AccessToken | None:
+        """Return the token that would do if nothing is to be renewed. Called under the lock."""
+        token = slot.usable(now)
+        if token is None and slot.flight is None and newer_than is None:
+            return self._from_memory(slot)
+        return token if token is not None and is_newer(token.generation, newer_than) else None
 
     def refused(self, slot: Slot, token: AccessToken, origin: str) -> AccessToken | Flight[Landing] | None:
         """Deal with a 401 that an API at ``origin`` gave to ``token``.
@@ -500,6 +490,12 @@ def _past(slot: Slot, now: float) -> Past:
     if held is None or not held.credential or rest <= 0:
         return Past(slot.failures)
     return Past(slot.failures, Failed(held.error, rest, held.credential, counts=False))
+
+
+def _newest(generation: int | None, other: int | None) -> int | None:
+    if generation is None or other is None:
+        return other if generation is None else generation
+    return other if is_newer(other, generation) else generation
 
 
 def _drop(flow: Flow[object]) -> Flow[None]:
