@@ -108,6 +108,8 @@ class Flight(Generic[T]):
             futures = self._loops.get(loop)
             if futures is not None:
                 futures.pop(future, None)
+                if not futures:
+                    del self._loops[loop]  # it may be over before the flight is
 
     async def _wait_trio(self, seconds: float) -> bool:
         trio = sys.modules.get("trio")
