@@ -11,7 +11,7 @@ from base64 import b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NoReturn
-from urllib.parse import urlencode
+from urllib.parse import quote_plus, urlencode
 
 from accredit.core.client_auth import percent_encode
 from accredit.core.messages import Request, Response
@@ -42,6 +42,22 @@ _MAX_LIFETIME_STATED = 10**12
 _WINDOW = 6
 _CREDENTIAL_CODES = frozenset({"invalid_client", "unauthorized_client"})
 _THROTTLE_CODES = frozenset({"slow_down"})
+# They say nothing about a secret, even one that happens to have a part in common with them.
+_PUBLIC_CODES = frozenset(
+    {
+        *_CREDENTIAL_CODES,
+        *_THROTTLE_CODES,
+        "access_denied",
+        "invalid_grant",
+        "invalid_request",
+        "invalid_scope",
+        "invalid_target",
+        "server_error",
+        "temporarily_unavailable",
+        "unknown_error",
+        "unsupported_grant_type",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,6 +300,7 @@ def _refusal(
 ) -> AuthorizationServerError:
     status = response.status
     code, description = _error_members(response)
+    code = _safe_code(code, request.registration.client_id, secret)
     said = _said(code, _safe_description(description, request.registration.client_id, secret))
     retry_after = _retry_after(response, now_wall)
     name = request.registration.id
@@ -360,6 +377,13 @@ def _said(code: str | None, description: str | None) -> str:
     return f'{text} "{description}"' if description else text
 
 
+def _safe_code(code: str | None, client_id: str, secret: Secret | None) -> str | None:
+    """Return the error code; ``unknown_error`` for one of the server's own making that repeats the credential."""
+    if code is None or code in _PUBLIC_CODES or secret is None or not _repeats(code, client_id, secret.reveal()):
+        return code
+    return "unknown_error"
+
+
 _UNPRINTABLE = re.compile(r"[^\x20-\x21\x23-\x5b\x5d-\x7e]")
 
 
@@ -376,6 +400,7 @@ def _repeats(text: str, client_id: str, secret: str) -> bool:
     forms = {
         secret,
         percent_encode(secret),
+        quote_plus(secret),
         secret.encode("unicode_escape").decode(),
         b64encode(secret.encode()).decode(),
         b64encode(pair.encode()).decode(),
