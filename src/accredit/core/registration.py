@@ -304,7 +304,8 @@ class ClientRegistration:
 
     def _canonical_details(self) -> tuple[str, ...]:
         details: list[str] = []
-        for given in _listed(self.authorization_details) or ():
+        listed = _listed(self.authorization_details)
+        for given in (None,) if listed is None else listed:
             item: object = given
             if isinstance(given, str):  # canonical already: dataclasses.replace() brings it back
                 with suppress(StrictError):
@@ -338,7 +339,8 @@ class ClientRegistration:
         if self.api_origins is None:
             return None
         origins: set[str] = set()
-        for value in _listed(self.api_origins) or ("",):
+        listed = _listed(self.api_origins)
+        for value in (None,) if listed is None else listed:
             origin = None
             with suppress(StrictError):
                 origin = origin_of(value) if isinstance(value, str) else None
