@@ -121,7 +121,8 @@ class AuthorizationServerError(AccreditError):
         error_code: str | None = None,
         retry_after: float | None = None,
     ) -> None:
-        """Keep the safe data beside the text."""
+        """Keep the safe data beside the text; a query of ``endpoint`` is not kept."""
+        endpoint = None if endpoint is None else endpoint.partition("?")[0]
         super().__init__(
             summary,
             advice=advice,

@@ -7,6 +7,7 @@ a token request (:meth:`ClientAuthentication.apply`). More methods are more valu
 from __future__ import annotations
 
 from base64 import b64encode
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 from urllib.parse import quote
@@ -22,6 +23,7 @@ from accredit.core.secret import (
 from accredit.errors import ConfigurationError
 
 Parameters = tuple[tuple[str, str], ...]
+SecretGiven = str | Secret | SecretSource | Callable[[], str | Secret]
 
 
 @runtime_checkable
@@ -43,7 +45,7 @@ class ClientAuthentication(Protocol):
         """Refuse, with :class:`~accredit.errors.ConfigurationError`, what could never work."""
 
 
-def as_secret_source(secret: str | Secret | SecretSource) -> SecretSource:
+def as_secret_source(secret: SecretGiven) -> SecretSource:
     """Return the source for what a user gave: a text, a :class:`Secret`, or a source."""
     if isinstance(secret, LiteralSecret | EnvironmentSecret | FileSecret | CallableSecret):
         return secret
@@ -108,7 +110,7 @@ class ClientSecretBasic:
 
     """
 
-    secret: str | Secret | SecretSource = field(repr=False)
+    secret: SecretGiven = field(repr=False)
     basic_encoding: Literal["percent", "raw"] = "percent"
 
     def __post_init__(self) -> None:
@@ -159,7 +161,7 @@ class ClientSecretPost:
 
     """
 
-    secret: str | Secret | SecretSource = field(repr=False)
+    secret: SecretGiven = field(repr=False)
 
     def __post_init__(self) -> None:
         """Turn the secret into a source, so that no plain text is kept."""
