@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any, Self
 
 try:
@@ -37,10 +38,27 @@ __all__ = ["AccreditMiddleware"]
 
 _HEADER = hdrs.AUTHORIZATION
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_NO_CALL = object()
+
+
+@dataclass(frozen=True, slots=True)
+class _Note:
+    """What later hops of a redirected call have to know.
+
+    Attributes:
+        call: what tells the call from others.
+        left: it was redirected to another origin: no hop gets a token any more.
+        retried: it was sent a second time.
+
+    """
+
+    call: object
+    left: bool = False
+    retried: bool = False
+
+
 # aiohttp runs a middleware once for every hop of a redirect and takes off only headers of the caller's own. What ties
-# the hops of a call together is the list of traces that they share.
-_left_origin: ContextVar[object] = ContextVar("accredit_left_origin", default=_NO_CALL)
+# the hops of a call together is that they run in one context and share a list of traces.
+_note: ContextVar[_Note | None] = ContextVar("accredit_note", default=None)
 
 
 class AccreditMiddleware:
@@ -122,12 +140,12 @@ class AccreditMiddleware:
             or self._now() >= token.renew_at
             or slot.evicted
             or request.url.scheme != "https"
-            or _left_origin.get() is not _NO_CALL
+            or _note.get() is not None
             or request.headers.setdefault(_HEADER, token.authorization) is not token.authorization
         ):
             slot = await self._slot_of(request)
             if slot is None:
-                return _watched(request, await handler(request))
+                return _noted(request, await handler(request))
             token = await self._tokens.obtain_async(slot)
             request.headers[_HEADER] = token.authorization
         response = await handler(request)
@@ -135,17 +153,17 @@ class AccreditMiddleware:
             return response
         if response.status == 401:
             response = await self._after_401(request, response, handler, slot, token)
-        return _watched(request, response)
+        return _noted(request, response)
 
     # -- before the call ----------------------------------------------------------------------------------------
 
     async def _slot_of(self, request: ClientRequest) -> Slot | None:
         """Return the slot of the token for this hop; None when it is to go as it is."""
-        left = _left_origin.get()
-        if left is not _NO_CALL:
-            if left is _call_of(request):
-                return None
-            _left_origin.set(_NO_CALL)
+        note = _note_of(request)
+        if note is None:
+            _note.set(None)  # It is of a call that is over, if there is one.
+        elif note.left:
+            return None
         own = request.headers.get(_HEADER)
         if own is not None and not await _is_from_netrc(request, own):
             return None
@@ -167,7 +185,8 @@ class AccreditMiddleware:
         slot: Slot,
         token: AccessToken,
     ) -> ClientResponse:
-        if not self._retry_after(request, response, slot, token, retried=False):
+        note = _note_of(request)
+        if not self._retry_after(request, response, slot, token, retried=note is not None and note.retried):
             return response
         try:
             newer = await self._tokens.replacement_async(slot, token, _origin(request.url))
@@ -176,8 +195,10 @@ class AccreditMiddleware:
             raise
         if newer is None:
             return response
+        request.session.cookie_jar.update_cookies(response.cookies, response.url)
         response.release()
         await response.wait_for_close()
+        _note.set(_Note(_call_of(request), retried=True))
         request.headers[_HEADER] = newer.authorization
         response = await handler(request)
         if response.status == 401:
@@ -199,11 +220,16 @@ class AccreditMiddleware:
         )
 
 
-def _watched(request: ClientRequest, response: ClientResponse) -> ClientResponse:
+def _noted(request: ClientRequest, response: ClientResponse) -> ClientResponse:
     """Note that a call is redirected to another origin: from there on, back again included, it gets no token."""
     if response.status in _REDIRECTS and _redirect_origin(request, response) != _origin(request.url):
-        _left_origin.set(_call_of(request))
+        _note.set(_Note(_call_of(request), left=True))
     return response
+
+
+def _note_of(request: ClientRequest) -> _Note | None:
+    note = _note.get()
+    return note if note is not None and note.call is _call_of(request) else None
 
 
 def _call_of(request: ClientRequest) -> object:
@@ -236,8 +262,10 @@ async def _is_from_netrc(request: ClientRequest, authorization: str) -> bool:
 
 
 def _netrc_header(host: str) -> str | None:
-    from aiohttp.helpers import basicauth_from_netrc, netrc_from_env
-
+    try:
+        from aiohttp.helpers import basicauth_from_netrc, netrc_from_env
+    except ImportError:  # They are no promise of aiohttp's.
+        return None
     try:
         return basicauth_from_netrc(netrc_from_env(), host).encode()
     except LookupError:

@@ -199,8 +199,10 @@ class AccreditAuth(AuthBase):
     ) -> requests.Response:
         request = response.request
         token = self._attached.get(_header_of(request))
+        if token is None:
+            return response
         slot = self._tokens.slot(self._choice)
-        if token is None or not self._retry_after(response, slot, token, rewinding, retried=_was_retried(request)):
+        if not self._retry_after(response, slot, token, rewinding, retried=_was_retried(request)):
             return response
         try:
             newer = self._tokens.replacement(slot, token, _origin(request.url or ""))
@@ -217,7 +219,7 @@ class AccreditAuth(AuthBase):
         again = request.copy()
         # The first request is what a redirect would be made from, so it has to carry the newer token too.
         for each in (request, again):
-            each.headers = _Headers(each.headers, retried=True)
+            each.headers = _Headers(each.headers, copies_retried=True)
             each.headers[_HEADER] = newer.authorization
         connection: Any = response.connection
         answer: requests.Response = connection.send(again, **settings)
@@ -256,8 +258,12 @@ class AccreditAuth(AuthBase):
             # requests would put an entry of a netrc file over the token when the redirect stays at the origin, and
             # leave the token on when it goes from http to https of the same host.
             stays = _redirect_origin(response) == _origin(request.url or "")
+            old = request.headers
             request.headers = _Headers(
-                request.headers, retried=_was_retried(request), on_copy="keep" if stays else "drop"
+                old,
+                retried=_was_retried(request),
+                copies_retried=isinstance(old, _Headers) and old.copies_retried,
+                on_copy="keep" if stays else "drop",
             )
 
 
@@ -288,18 +294,27 @@ class _Rewinding:
 
 
 class _Headers(CaseInsensitiveDict[str]):
-    """Headers of a request that was sent again or redirected: the redirected request is made from a copy of them.
+    """Headers of a request that was sent again or redirected: a redirect is made from a copy of them.
 
     Attributes:
-        retried: the call was sent a second time.
+        retried: the request is a later hop of a call that was sent a second time.
+        copies_retried: its copies are.
         on_copy: what a copy does about the Authorization header: "keep" it against being overwritten, "drop" it, or
             nothing.
 
     """
 
-    def __init__(self, data: Any, *, retried: bool, on_copy: Literal["keep", "drop"] | None = None) -> None:
+    def __init__(
+        self,
+        data: Any,
+        *,
+        retried: bool = False,
+        copies_retried: bool = False,
+        on_copy: Literal["keep", "drop"] | None = None,
+    ) -> None:
         """Take the headers over."""
         self.retried = retried
+        self.copies_retried = copies_retried or retried
         self.on_copy = on_copy
         self._kept = False
         super().__init__(data)
@@ -311,7 +326,7 @@ class _Headers(CaseInsensitiveDict[str]):
 
     def copy(self) -> _Headers:
         """Return the headers of a request that is made from this one."""
-        other = _Headers(self, retried=self.retried)
+        other = _Headers(self, retried=self.copies_retried)
         if self.on_copy == "drop":
             other.pop(_HEADER, None)
         other._kept = self.on_copy == "keep"
