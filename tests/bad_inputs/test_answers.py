@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -25,11 +24,6 @@ ERROR_CHECKS: dict[str, Callable[[Any], object]] = {
     "status": lambda error: error.status,
     "code": lambda error: error.error_code,
 }
-
-
-@pytest.fixture(autouse=True)
-def _log_everything(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.DEBUG)
 
 
 def check_outcome(case: Case, world: World, outcome: object, texts: list[str]) -> set[str]:
