@@ -357,6 +357,18 @@ def test_b16_an_error_code_that_is_none(code: object) -> None:
     assert str(outcome).isprintable()
 
 
+def test_b17_an_error_code_that_repeats_the_credential_is_dropped() -> None:
+    body = json.dumps({"error": "s3cret-can4ry"}).encode()
+    response = Response(400, JSON, body)
+    outcome = parse_token_response(response, REQUEST, TOKEN_ENDPOINT, Secret("s3cret-can4ry"), now_wall=WALL)
+    assert isinstance(outcome, RequestRefusedError)
+    assert outcome.error_code == "unknown_error"
+    assert "can4ry" not in str(outcome)
+    other = parse_token_response(response, REQUEST, TOKEN_ENDPOINT, None, now_wall=WALL)
+    assert isinstance(other, RequestRefusedError)
+    assert other.error_code == "s3cret-can4ry"
+
+
 def test_b16_an_error_of_ten_megabytes() -> None:
     outcome = parse({"error": "x" * 10**7}, status=400)
     assert isinstance(outcome, RequestRefusedError)

@@ -20,6 +20,7 @@ from accredit.core.renewal import THROTTLE_LAST
 from accredit.core.secret import Secret
 from accredit.core.strict import (
     StrictError,
+    is_json_media_type,
     parse_access_token,
     parse_json_object,
     parse_rate_limit_reset,
@@ -111,6 +112,7 @@ class AccessToken:
 
     def __reduce__(self) -> NoReturn:
         """Refuse to be pickled: another process gets its own from the store."""
+        del self  # not to hang on the traceback
         msg = "an AccessToken refuses to be pickled: let the other process ask its own manager"
         raise TypeError(msg)
 
@@ -211,15 +213,8 @@ def _success(
     return issued
 
 
-def is_json(response: Response) -> bool:
-    """Tell whether the answer says that it is JSON (``application/json`` or a ``+json`` type)."""
-    content_type = response.header("content-type") or ""
-    essence = content_type.partition(";")[0].strip().lower()
-    return essence == "application/json" or (essence.startswith("application/") and essence.endswith("+json"))
-
-
 def _issued(response: Response, registration: ClientRegistration) -> IssuedToken:
-    if not is_json(response) and not registration.lenient_content_type:
+    if not registration.lenient_content_type and not is_json_media_type(response.header("content-type")):
         msg = "its Content-Type is not JSON"
         raise StrictError(msg)
     document = parse_json_object(response.body, max_bytes=MAX_RESPONSE_BYTES)
