@@ -304,6 +304,7 @@ class TokenManager(_Face):
                 token = slot.fresh
                 if token is not None and self._now() < token.renew_at:
                     return token
+                del token  # one that is over is not to hang on the traceback of what follows
         slot = self._slot(registration, scope, resource, audience, principal)
         return self._obtain(slot, None, timeout)
 
@@ -423,6 +424,7 @@ class AsyncTokenManager(_Face):
                 token = slot.fresh
                 if token is not None and self._now() < token.renew_at:
                     return token
+                del token  # as in TokenManager.get
         slot = self._slot(registration, scope, resource, audience, principal)
         return await self._obtain(slot, None, timeout)
 

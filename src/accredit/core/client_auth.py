@@ -47,16 +47,24 @@ class ClientAuthentication(Protocol):
 
 def as_secret_source(secret: SecretGiven) -> SecretSource:
     """Return the source for what a user gave: a text, a :class:`Secret`, or a source."""
+    source = _source_or_problem(secret)
+    # No frame of an error's traceback may hold the text: crash reports show local variables.
+    del secret
+    if isinstance(source, ConfigurationError):
+        raise source
+    return source
+
+
+def _source_or_problem(secret: object) -> SecretSource | ConfigurationError:
     if isinstance(secret, LiteralSecret | EnvironmentSecret | FileSecret | CallableSecret):
         return secret
-    if isinstance(secret, Secret):
-        checked_secret(secret)
-        return LiteralSecret(secret)
     if isinstance(secret, str):
-        return LiteralSecret(checked_secret(Secret(secret)))
+        secret = Secret(secret)
+    if isinstance(secret, Secret):
+        return _problem_of(secret, "client_secret") or LiteralSecret(secret)
     if callable(secret):
         return CallableSecret(secret)
-    raise ConfigurationError(
+    return ConfigurationError(
         f"a client secret must be a text, a Secret, a source or a callable, not {type(secret).__name__}.",
         advice="Give the text, or Secret.from_file(...), Secret.from_environment(...), or a function.",
         key="client_secret",
@@ -68,9 +76,17 @@ def checked_secret(secret: Secret, *, origin: str = "client_secret") -> Secret:
 
     Any characters but controls are legal (RFC 6749, appendix A.2 and 2.3.1); blank secrets are not.
     """
+    problem = _problem_of(secret, origin)
+    if problem is None:
+        return secret
+    del secret
+    raise problem
+
+
+def _problem_of(secret: Secret, origin: str) -> ConfigurationError | None:
     text = secret.reveal()
     if not text.strip():
-        raise ConfigurationError(
+        return ConfigurationError(
             f"the secret from {origin} is empty.",
             advice="Check that the file, variable or function gives the client secret.",
             key="client_secret",
@@ -78,12 +94,12 @@ def checked_secret(secret: Secret, *, origin: str = "client_secret") -> Secret:
     bad = first_control(text)
     if bad is not None:
         position, code = bad
-        raise ConfigurationError(
+        return ConfigurationError(
             f"the secret from {origin} has the character U+{code:04X} at position {position}.",
             advice="A secret may hold any character except controls and lone surrogates; look for a stray line break.",
             key="client_secret",
         )
-    return secret
+    return None
 
 
 def first_control(text: str) -> tuple[int, int] | None:
@@ -100,7 +116,7 @@ def percent_encode(text: str) -> str:
     return quote(text, safe="-._~")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class ClientSecretBasic:
     """``client_secret_basic``: id and secret in the ``Authorization`` header (RFC 6749, section 2.3.1).
 
@@ -113,9 +129,14 @@ class ClientSecretBasic:
     secret: SecretGiven = field(repr=False)
     basic_encoding: Literal["percent", "raw"] = "percent"
 
-    def __post_init__(self) -> None:
+    def __init__(self, secret: SecretGiven, basic_encoding: Literal["percent", "raw"] = "percent") -> None:
         """Turn the secret into a source, so that no plain text is kept."""
-        object.__setattr__(self, "secret", as_secret_source(self.secret))
+        object.__setattr__(self, "basic_encoding", basic_encoding)
+        source = _source_or_problem(secret)
+        del secret
+        if isinstance(source, ConfigurationError):
+            raise source
+        object.__setattr__(self, "secret", source)
         if self.basic_encoding not in {"percent", "raw"}:
             raise ConfigurationError(
                 "basic_encoding is neither 'percent' nor 'raw'.",
@@ -152,7 +173,7 @@ class ClientSecretBasic:
         return (("authorization", "Basic " + b64encode(pair.encode()).decode()),), ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class ClientSecretPost:
     """``client_secret_post``: id and secret as form parameters (RFC 6749, section 2.3.1).
 
@@ -163,9 +184,13 @@ class ClientSecretPost:
 
     secret: SecretGiven = field(repr=False)
 
-    def __post_init__(self) -> None:
+    def __init__(self, secret: SecretGiven) -> None:
         """Turn the secret into a source, so that no plain text is kept."""
-        object.__setattr__(self, "secret", as_secret_source(self.secret))
+        source = _source_or_problem(secret)
+        del secret
+        if isinstance(source, ConfigurationError):
+            raise source
+        object.__setattr__(self, "secret", source)
 
     @property
     def method(self) -> str:
