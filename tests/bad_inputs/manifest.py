@@ -1,0 +1,292 @@
+"""Every row: its id, what it is about, and the tests that show it. ``python -m tests.bad_inputs.manifest`` prints it.
+
+A row is an id here and a case in a table, or a test that says ``@covers``, or it is deferred with a reason.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+FOLDER = Path(__file__).parent
+
+ROWS: Mapping[str, str] = {
+    # Answers of the token endpoint that are, or look like, a grant.
+    "A01": "a minimal answer; life counts from the sending",
+    "A02": "token_type in any case",
+    "A03": "no token_type",
+    "A04": "a token_type that is not Bearer",
+    "A06": "DPoP that nobody asked for",
+    "A07": "no access_token, or one that is not a text",
+    "A08": "characters in the token that do not belong into a header",
+    "A09": "spaces or a scheme around the token",
+    "A10": "characters that servers in use put into tokens",
+    "A11": "tokens of 16 KiB, and beyond 64 KiB",
+    "A13": "no expires_in",
+    "A14": "a life of nothing",
+    "A15": "expires_in as a text of digits",
+    "A16": "expires_in as a text that only resembles a number",
+    "A17": "expires_in with a fraction",
+    "A18": "expires_in of another kind",
+    "A19": "expires_in that is no finite number",
+    "A20": "a life of ten years",
+    "A21": "a life of five seconds",
+    "A22": "a token that is over when it arrives",
+    "A23": "expires_in null",
+    "A25": "the same member twice, also in disguise",
+    "A28": "less scope than was asked for",
+    "A30": "the scope in another order",
+    "A31": "a scope that is none",
+    "A32": "a refresh token that nobody asked for",
+    "A33": "hundreds of members that nobody knows",
+    "A35": "a token and an error in one answer",
+    "A36": "a login page",
+    "A37": "JSON that does not say so",
+    "A40": "a byte order mark",
+    "A42": "JSON that is no object, or no JSON",
+    "A44": "JSON too deep",
+    "A45": "numbers too long",
+    "A46": "lone surrogates",
+    "A47": "a body too long, or without end",
+    "A48": "content codings and bombs in them",
+    "A49": "an answer that is cut off",
+    "A51": "a flood of interim answers",
+    "A53": "an answer that may be cached by anyone",
+    "A54": "authorization details that differ",
+    "A55": "members about the token that bind nothing",
+    "A56": "the same token for two identities",
+    "A57": "the token that was just refused, again",
+    # Refusals and faults.
+    "B01": "the credential is refused",
+    "B02": "the credential is refused with a challenge",
+    "B04": "the request is refused",
+    "B05": "a nonce is demanded",
+    "B06": "a nonce is demanded for ever",
+    "B08": "attestation challenges",
+    "B09": "come back later",
+    "B10": "come back at a time that makes no sense",
+    "B14": "the proxy refuses",
+    "B16": "an error code that is none",
+    "B17": "the refusal repeats the secret",
+    "B18": "an error_uri that is dangerous or huge",
+    "B19": "a refusal with nothing, or nonsense, in it",
+    "B20": "names that do not resolve",
+    "B21": "connections that do not come about",
+    "B23": "the connection is closed as the request is sent",
+    "B25": "the answer comes too late",
+    "B26": "the server goes away in mid-protocol",
+    "B27": "header fields without measure",
+    "B28": "the answer to another request",
+    "B29": "a herd and a dead server",
+    "B30": "an outage as long as the token lives",
+    "B31": "a server that fails every other time",
+    "B32": "a server that answers, but always too late",
+    # Redirects.
+    "C02": "a redirect to another origin that keeps the body",
+    "C03": "a redirect to plain http",
+    "C05": "an API call that is redirected to another origin",
+    "C06": "a redirect with a proof of possession",
+    "C07": "a redirect that turns POST into GET",
+    "C08": "a redirect to an origin that is allowed",
+    "C12": "a redirect of a metadata document",
+    # Building requests.
+    "D01": "odd characters in id and secret",
+    "D03": "servers that do not decode them",
+    "D04": "line breaks in secrets",
+    "D05": "controls in id and secret",
+    "D06": "empty id or secret",
+    "D08": "a scope that is none, configured",
+    "D09": "extra parameters that would replace ours",
+    "D10": "resources that are none, and their order",
+    "D11": "two authentications in one request",
+    "D14": "an assertion without an audience",
+    "D15": "the life of an assertion",
+    "D17": "keys that are too weak",
+    "D18": "keys that cannot be read",
+    "D21": "URLs that only look like loopback",
+    "D22": "URLs open to two readings",
+    "D24": "parameters in the log",
+    "D28": "variables with quotes or a byte order mark",
+    # Attaching tokens.
+    "E06": "insufficient_scope",
+    "E07": "other refusals of the API",
+    "E08": "a body that cannot be sent again",
+    "E11": "challenges in several fields",
+    "E12": "challenges in odd spellings",
+    "E15": "a challenge that contradicts itself",
+    "E17": "a nonce demanded by an API",
+    "E25": "a refusal of an old token",
+    "E26": "a caller that is cancelled while its 401 is healed",
+    # Discovery.
+    "J01": "another issuer",
+    "J04": "an endpoint that cannot be used",
+    "J07": "a name that is rebound",
+    "J08": "a name with good and bad addresses",
+    "J09": "a document that is elsewhere",
+    "J10": "a document that is none",
+    "J11": "methods that are not named",
+    "J12": "a server that does not know our method",
+    "J13": "signed metadata",
+    "J14": "a document that changes",
+    "J15": "no document at the start, but a copy",
+    "J17": "aliases for mutual TLS",
+    "J18": "metadata of another resource",
+    "J19": "a resource that names unknown servers",
+    "J20": "an issuer that is the beginning of another",
+    "J21": "algorithms for proofs that are too weak",
+    "J23": "documents and credentials",
+    # TLS.
+    "K01": "certificates that are wrong",
+    "K02": "protocol versions that are too old",
+    "K03": "verification switched off",
+    "K05": "one connection for two names",
+    # Time.
+    "P02": "the wall clock steps back",
+    "P03": "a suspend of eight hours",
+    "P04": "a clock that leaps",
+    "P06": "a machine whose clock is slow",
+    "P07": "a server whose clock differs",
+    "P08": "an assertion refused for its time",
+    "P09": "dates at the edge of what can be written",
+    "P10": "a clock that loses a microsecond",
+    "P13": "tolerances that make no sense",
+    "P14": "clocks that others replace",
+    # Processes, threads, loops.
+    "Q01": "fork with everything in the air",
+    "Q02": "fork while a flight is up",
+    "Q03": "pickled configuration",
+    "Q04": "death at each step",
+    "Q05": "SIGTERM during a renewal",
+    "Q06": "interpreter shutdown",
+    "Q08": "a hundred event loops, one after the other",
+    "Q09": "other event loops",
+    "Q10": "the synchronous face inside an event loop",
+    "Q11": "many threads at once",
+    "Q13": "sub-interpreters",
+    "Q18": "hooks and log handlers that raise",
+    "Q20": "a cache on a full disk",
+    "Q21": "answers that would exhaust the memory",
+    # Leaks and supply chain.
+    "T02": "tracebacks with variables",
+    "T03": "spans of instrumented HTTP",
+    "T04": "labels that others control",
+    "T07": "debug output of the interpreter",
+    "T08": "control characters in logs",
+    "T10": "dependencies with known faults",
+    "T11": "extras that are not installed",
+    "T12": "secrets in memory",
+    "T13": "checks that no test would miss",
+    "T14": "configuration that somebody else put there",
+}
+
+_BOUND = "needs tokens that are bound to a key (RFC 9449), which this version does not issue requests for"
+_ASSERTION = "concerns signed client assertions, which this version does not send"
+_STORE = "concerns a store shared between processes or written to disk, which this version does not have"
+_RESOURCE_SERVER = "concerns the checks that an API makes, which is not what obtains tokens"
+
+DEFERRED: Mapping[str, str] = {
+    "B05": _BOUND,
+    "B06": _BOUND,
+    "B08": "concerns attested clients, which this version does not know",
+    "C06": _BOUND,
+    "D14": _ASSERTION,
+    "D15": _ASSERTION,
+    "D17": _ASSERTION,
+    "D18": _ASSERTION,
+    "E17": _BOUND,
+    "J15": _STORE,
+    "J17": "concerns mutual TLS as client authentication, which this version does not have",
+    "J18": "concerns metadata of protected resources (RFC 9728), which this version does not read",
+    "J19": "concerns metadata of protected resources (RFC 9728), which this version does not read",
+    "J21": _BOUND,
+    "P06": _STORE,
+    "P08": _ASSERTION,
+    "P13": _RESOURCE_SERVER,
+    "Q20": _STORE,
+    "T03": "concerns the OpenTelemetry subscriber, which this version does not have",
+    "T10": "concerns the doctor command, which this version does not have",
+    "T13": "is what the mutation run of the core measures, not a test of its own",
+}
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What shows one row.
+
+    Attributes:
+        where: the test.
+        outcome: what it shows.
+        asserts: how many assertions it makes of its own, or how many of its expectations are looked at.
+
+    """
+
+    where: str
+    outcome: str
+    asserts: int
+
+
+def covered_in(source: str, name: str) -> Iterator[tuple[str, Shown]]:
+    """Return the rows that the tests in a module say they cover."""
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        for decorator in node.decorator_list:
+            if isinstance(decorator, ast.Call) and ast.unparse(decorator.func) == "covers":
+                rows = [ast.literal_eval(argument) for argument in decorator.args]
+                outcome = "".join(str(ast.literal_eval(keyword.value)) for keyword in decorator.keywords)
+                runs = 0 if not node.name.startswith("test_") else _asserts(node)
+                yield from ((row, Shown(f"{name}::{node.name}", outcome, runs)) for row in rows)
+
+
+def _asserts(function: ast.AST) -> int:
+    """Count assertions that can fail: not those of a constant."""
+    return sum(isinstance(node, ast.Assert) and not isinstance(node.test, ast.Constant) for node in ast.walk(function))
+
+
+def shown() -> dict[str, list[Shown]]:
+    """Return what shows each row: the cases of the tables, and the tests that say so."""
+    from tests.bad_inputs.rows import CASES
+    from tests.bad_inputs.test_wire import CASES as WIRE
+
+    found: dict[str, list[Shown]] = {}
+    for case in CASES:
+        where = f"test_answers.py::test_without_a_token[{case.name}]"
+        found.setdefault(case.id, []).append(Shown(where, case.expect.outcome, len(case.expect.given())))
+    for wire in WIRE:
+        where = f"test_wire.py::test_over_a_socket[{wire.id}-{wire.variant}]"
+        found.setdefault(wire.id, []).append(Shown(where, wire.outcome, 2))
+    for file in sorted(FOLDER.glob("test_*.py")):
+        for row, test in covered_in(file.read_text(encoding="utf-8"), file.name):
+            found.setdefault(row, []).append(test)
+    return found
+
+
+def faults_of(rows: Mapping[str, str], deferred: Mapping[str, str], found: Mapping[str, list[Shown]]) -> list[str]:
+    """Return what is wrong with a manifest."""
+    faults = [f"{row} is neither tested nor deferred" for row in rows if row not in found and row not in deferred]
+    faults += [f"{row} is both tested and deferred" for row in found if row in deferred]
+    faults += [f"{row} is not a row" for row in (*found, *deferred) if row not in rows]
+    faults += [f"{row} is deferred without a reason" for row, reason in deferred.items() if len(reason.split()) < 5]
+    for row, tests in found.items():
+        places = [test.where for test in tests]
+        faults += [f"{row} has {place} twice" for place in sorted(set(places)) if places.count(place) > 1]
+        faults += [f"{row}: {test.where} asserts nothing" for test in tests if test.asserts < 1]
+        faults += [f"{row}: {test.where} has no outcome" for test in tests if not test.outcome]
+    return faults
+
+
+def main() -> None:
+    """Print every row with its tests and what they show."""
+    found = shown()
+    for row, title in ROWS.items():
+        print(f"{row}  {title}")  # noqa: T201 - this is what it is for
+        for test in found.get(row, []):
+            print(f"     {test.where}: {test.outcome}")  # noqa: T201
+        if row in DEFERRED:
+            print(f"     deferred: {DEFERRED[row]}")  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()
