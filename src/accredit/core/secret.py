@@ -67,7 +67,6 @@ class Secret:
     def __reduce__(self) -> NoReturn:
         """Refuse to be pickled."""
         del self  # not to hang on the traceback
-        del self  # not to hang on the traceback
         msg = "a Secret refuses to be pickled: give the other process its own source (file, environment, callable)"
         raise TypeError(msg)
 

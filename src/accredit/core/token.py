@@ -113,7 +113,6 @@ class AccessToken:
     def __reduce__(self) -> NoReturn:
         """Refuse to be pickled: another process gets its own from the store."""
         del self  # not to hang on the traceback
-        del self  # not to hang on the traceback
         msg = "an AccessToken refuses to be pickled: let the other process ask its own manager"
         raise TypeError(msg)
 
