@@ -77,7 +77,7 @@ class Engine:
     ) -> None:
         """Put the parts together; nothing is opened and no thread starts."""
         self.clock: Clock = clock or SystemClock()
-        self.now = self.clock.now
+        self.now: Callable[[], float] = self.clock.now
         self.slots: dict[bytes, Slot] = {}
         self._hooks: tuple[Hook, ...] = (EventLog(self.now), *hooks)
         self._inline = renewal == "inline"
@@ -86,11 +86,11 @@ class Engine:
         self._workers = Workers()
         self._random = random.Random()  # noqa: S311 - jitter and generation bits, no secret
         self._closed = False
-        self.store = GuardedStore(store, now=self.now, random=self._random.random, on_failure=self.emit)
+        self.store: GuardedStore = GuardedStore(store, now=self.now, random=self._random.random, on_failure=self.emit)
         self._driver = Driver(
             clock=self.clock, store=self.store, transport=transport, chance=self._random, emit=self.emit
         )
-        self.keeper = Keeper(self.clock, self.renew_if_due)
+        self.keeper: Keeper = Keeper(self.clock, self.renew_if_due)
         _register(self)
 
     # -- slots ---------------------------------------------------------------------------------------

@@ -119,6 +119,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 if __name__ == "__main__":
     # A daemon thread may sit in a read of standard input: leave without waiting for its lock.
-    status = main()
+    status: int = main()
     sys.stdout.flush()
     os._exit(status)

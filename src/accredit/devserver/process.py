@@ -40,7 +40,8 @@ class DevServerProcess(Switches):
         for_tests: bool = False,
     ) -> None:
         """Keep the settings; nothing runs yet."""
-        self.config = self._given = config or DevConfig()
+        self._given: DevConfig = config or DevConfig()
+        self.config: DevConfig = self._given
         self._certfile = certfile
         self._options = ["--host", host, "--port", str(port), "--api-port", str(api_port), "--config-json", "-"]
         if certfile is not None:
@@ -82,8 +83,10 @@ class DevServerProcess(Switches):
             msg = f"the development server did not start: {report.get('error', 'its process ended')}"
             raise RuntimeError(msg)
         self.config = dataclasses.replace(self._given, issuer=report["issuer"])
-        self.issuer, self.url, self.api_url = (report["issuer"], report["url"], report["api_url"])
-        self.admin_token = report["admin_token"]
+        self.issuer: str = report["issuer"]
+        self.url: str = report["url"]
+        self.api_url: str = report["api_url"]
+        self.admin_token: str = report["admin_token"]
         return self
 
     @property

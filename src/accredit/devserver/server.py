@@ -65,9 +65,11 @@ class Runtime:
             raise
         scheme = "https" if place.certfile else "http"
         host = f"[{place.host}]" if ":" in place.host else place.host
-        self.url, self.api_url = (f"{scheme}://{host}:{sock.getsockname()[1]}" for sock in self._sockets)
-        self.config = dataclasses.replace(config, issuer=config.issuer or f"{self.url}{config.issuer_path}")
-        self.control = Control(Authority(self.config, [new_signing_key()]))
+        urls = [f"{scheme}://{host}:{sock.getsockname()[1]}" for sock in self._sockets]
+        self.url: str = urls[0]
+        self.api_url: str = urls[1]
+        self.config: DevConfig = dataclasses.replace(config, issuer=config.issuer or f"{self.url}{config.issuer_path}")
+        self.control: Control = Control(Authority(self.config, [new_signing_key()]))
         self.loop: asyncio.AbstractEventLoop | None = None
         self._uvicorn: _Uvicorn | None = None
 
@@ -149,7 +151,8 @@ class DevServer(Switches):
         for_tests: bool = False,
     ) -> None:
         """Keep the settings; nothing runs yet."""
-        self.config = self._given = config or DevConfig()
+        self._given: DevConfig = config or DevConfig()
+        self.config: DevConfig = self._given
         self._place = Place(
             host=host,
             port=port,
@@ -185,8 +188,11 @@ class DevServer(Switches):
             msg = "the development server did not start"
             raise RuntimeError(msg) from self._failure
         self._runtime, self._thread = runtime, thread
-        self.config, self.issuer = runtime.config, runtime.config.issuer
-        self.url, self.api_url, self.admin_token = (runtime.url, runtime.api_url, runtime.control.admin_token)
+        self.config = runtime.config
+        self.issuer: str = runtime.config.issuer
+        self.url: str = runtime.url
+        self.api_url: str = runtime.api_url
+        self.admin_token: str = runtime.control.admin_token
         return self
 
     def _run(self, runtime: Runtime, ready: threading.Event) -> None:

@@ -18,13 +18,13 @@ from typing import Any, Self
 
 try:
     from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, hdrs
-except ImportError as error:
-    if error.name != "aiohttp":
+except ImportError as _missing:
+    if _missing.name != "aiohttp":
         raise
     raise ImportError(
         "accredit.integrations.aiohttp needs the package aiohttp, not older than 3.13: install accredit[aiohttp]",
         name="aiohttp",
-    ) from error
+    ) from _missing
 
 from yarl import URL
 

@@ -14,13 +14,13 @@ from __future__ import annotations
 
 try:
     import httpx
-except ModuleNotFoundError as error:
-    if error.name != "httpx":
+except ModuleNotFoundError as _missing:
+    if _missing.name != "httpx":
         raise
     raise ImportError(
         "accredit.integrations.httpx needs the package httpx: install accredit[httpx]",
         name="httpx",
-    ) from error
+    ) from _missing
 
 from accredit.integrations._httpx_family import HttpxAuth, putter
 

@@ -14,13 +14,13 @@ from __future__ import annotations
 
 try:
     import httpx2
-except ModuleNotFoundError as error:
-    if error.name != "httpx2":
+except ModuleNotFoundError as _missing:
+    if _missing.name != "httpx2":
         raise
     raise ImportError(
         "accredit.integrations.httpx2 needs the package httpx2, which comes with accredit: install accredit",
         name="httpx2",
-    ) from error
+    ) from _missing
 
 from accredit.integrations._httpx_family import HttpxAuth, putter
 

@@ -17,13 +17,13 @@ from urllib.parse import urljoin, urlsplit
 
 try:
     import requests
-except ModuleNotFoundError as error:
-    if error.name != "requests":
+except ModuleNotFoundError as _missing:
+    if _missing.name != "requests":
         raise
     raise ImportError(
         "accredit.integrations.requests needs the package requests: install accredit[requests]",
         name="requests",
-    ) from error
+    ) from _missing
 
 from requests.auth import AuthBase
 from requests.structures import CaseInsensitiveDict

@@ -55,19 +55,19 @@ class Slot:
 
     def __init__(self, request: TokenRequest, origin: str) -> None:
         """Start without a token."""
-        self.request = request
-        self.origin = origin
+        self.request: TokenRequest = request
+        self.origin: str = origin
         self.fresh: AccessToken | None = None
         self.token: AccessToken | None = None
-        self.suspect = False
+        self.suspect: bool = False
         self.flight: Flight[Landing] | None = None
-        self.retry_at = 0.0
+        self.retry_at: float = 0.0
         self.held: Failed | None = None
-        self.failures = 0
+        self.failures: int = 0
         self.cooling: dict[str, float] | None = None
-        self.kept = False
-        self.looked_at = 0.0
-        self.evicted = False
+        self.kept: bool = False
+        self.looked_at: float = 0.0
+        self.evicted: bool = False
 
     def usable(self, now: float) -> AccessToken | None:
         """Return the token if it may still be sent: fresh, renewable or suspect."""

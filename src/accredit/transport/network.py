@@ -45,7 +45,7 @@ class Abort(Exception):  # noqa: N818 (control flow inside this package; it neve
     def __init__(self, kind: FailureKind, detail: str) -> None:
         """Keep the outcome."""
         super().__init__(kind)
-        self.failure = Failure(kind, detail)
+        self.failure: Failure = Failure(kind, detail)
 
 
 @final
