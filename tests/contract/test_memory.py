@@ -101,6 +101,17 @@ def test_suspicion_goes_with_the_record() -> None:
     assert len(store._suspects._entries) == 0
 
 
+def test_suspicion_goes_with_what_replaces_the_record() -> None:
+    store = MemoryStore()
+    identity = make_identity(registration_id="a")
+    publish(store, "a")
+    found = store.read(identity)
+    assert found is not None
+    store.suspect(identity, generation=found.record.generation, origin="")
+    publish(store, "a")
+    assert len(store._suspects._entries) == 0
+
+
 def test_lifetimes_that_differ_each_time_do_not_pile_up() -> None:
     store = MemoryStore()
     identity = make_identity()

@@ -104,6 +104,18 @@ def test_the_same_token_again_is_kept_as_a_later_generation_a57() -> None:
     assert second.generation >> 32 == (first.generation >> 32) + 1
 
 
+def test_a_renewal_that_lives_shorter_than_the_token_before_replaces_it() -> None:
+    world = World()
+    world.server.lifetime = 86400
+    first = obtained(world).stored.record
+    world.server.lifetime = 60
+    second = obtained(world, newer_than=first.generation)
+    assert (second.source, second.stored.record.lifetime) == ("server", 60.0)
+    kept = world.store.read(REQUEST.identity)
+    assert kept is not None
+    assert kept.record.value == second.stored.record.value != first.value
+
+
 # -- records that are not to be used ---------------------------------------------------------------------------
 
 
@@ -153,6 +165,8 @@ def test_the_clock_of_the_store_decides_and_the_embedded_expiry_only_bounds_it()
     late = Claimed(Stored(record(expires_at=wall + 9000), 3000.0), Satisfied())
     assert obtained(Poisoned(early)).stored.remaining == pytest.approx(20)
     assert obtained(Poisoned(late)).stored.remaining == pytest.approx(3000)
+    over = Claimed(Stored(record(expires_at=wall + 5), 3000.0), Satisfied())
+    assert obtained(Poisoned(over)).source == "server"
 
 
 def test_a_store_that_calls_every_ended_record_the_answer_is_not_asked_for_ever() -> None:

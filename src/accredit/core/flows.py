@@ -52,7 +52,6 @@ from accredit.core.records import (
 from accredit.core.registration import ClientRegistration, TokenRequest
 from accredit.core.renewal import (
     BACK_OFF_FIRST,
-    THROTTLE_LAST,
     UNREACHABLE_LAST,
     attempt_pause,
     back_off,
@@ -366,7 +365,6 @@ def _give_up(
     if isinstance(error, ThrottledError):
         # "At once" would have the whole fleet ask in turn, each in vain.
         seconds = back_off(count, draw) if error.retry_after is None else max(error.retry_after, BACK_OFF_FIRST)
-        seconds = min(seconds, THROTTLE_LAST)
         yield from hold_endpoint(throttle_key(request.registration), Hold(seconds, error, count))
     elif isinstance(error, UnreachableError | DiscoveryError):
         seconds = back_off(count, draw, last=UNREACHABLE_LAST)
