@@ -197,7 +197,7 @@ def _await_turn(
             newer_than=newer_than,
             credential=credential.tag,
             owner=owner,
-            lease=_lease(deadline, before.local),
+            lease=_lease(request, deadline, before.local),
         )
         if isinstance(answer, StoreDown):
             return _Turn(newer_than)
@@ -241,13 +241,13 @@ def _await_turn(
                 return _Turn(newer_than)
 
 
-def _lease(deadline: float, now: float) -> float:
-    """Return the seconds that a lease is to run: half of what the flight has left.
+def _lease(request: TokenRequest, deadline: float, now: float) -> float:
+    """Return the seconds that a lease is to run: half of a flight's time, and no longer than this flight.
 
     So those who wait for a holder that died, or whose record was lost on the way to the store, still have the time
-    to ask the server themselves, one after the other.
+    to ask the server themselves, and one does it for all.
     """
-    return min(LONGEST_LEASE, max((deadline - now) / 2.0, SHORTEST_LEASE))
+    return min(LONGEST_LEASE, max(min(request.registration.deadline / 2.0, deadline - now), SHORTEST_LEASE))
 
 
 def _unusable(stored: Stored, request: TokenRequest, wall: float) -> str | None:
@@ -413,7 +413,7 @@ def _ask_server(
                 newer_than=newer_than,
                 credential=credential.tag,
                 owner=owner,
-                lease=_lease(deadline, again.local),
+                lease=_lease(request, deadline, again.local),
             )
         sent = yield from now()
         remaining = deadline - sent.local
