@@ -15,6 +15,7 @@ from accredit.core.events import TokenRefused, TokenWithheld
 from tests.bad_inputs.invariants import check_hidden
 from tests.bad_inputs.model import TOKEN, covers, document, issued
 from tests.bad_inputs.world import World, registration
+from tests.runtime.support import eventually_async
 
 URL = "https://api.example/orders"
 Reply = tuple[int, list[tuple[str, str]]]
@@ -255,8 +256,7 @@ def test_a_caller_that_is_cancelled_while_its_401_is_healed(library: str) -> Non
         settings = {"transport": api.transport(), "auth": api.auth}
         async with api.http.AsyncClient(**settings) as client:
             task = asyncio.ensure_future(client.get(URL))
-            while len(api.world.script.requests) < 2:
-                await asyncio.sleep(0.001)
+            await eventually_async(lambda: len(api.world.script.requests) == 2, "the renewal")
             task.cancel()
             await asyncio.wait([task])
             api.world.script.open.set()
