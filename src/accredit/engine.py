@@ -152,6 +152,7 @@ class Engine:
         self._take_off(
             slot,
             flight,
+            owner,
             lambda: obtain(slot.request, newer_than=floor, owner=owner, past=past),
         )
         if token is None or waits:
@@ -203,6 +204,7 @@ class Engine:
         self._take_off(
             slot,
             flight,
+            owner,
             lambda: renew_refused(
                 slot.request,
                 generation=token.generation,
@@ -391,6 +393,7 @@ class Engine:
         self,
         slot: Slot,
         flight: Flight[Landing],
+        owner: str,
         flow: Callable[[], Flow[Obtained | Failed] | Flow[Obtained | Failed | Surfaced]],
     ) -> None:
         def fly() -> None:
@@ -399,10 +402,12 @@ class Engine:
                 result: Obtained | Failed | Surfaced = self._driver.run(flow())
             except Exception as error:
                 result = Failed(_defect(error), 1.0)
+                self._give_back(slot, owner)
             except BaseException as error:
-                # An exit or an interrupt (of a secret function, of a caller whose own thread flies) must not leave
-                # a flight behind that never lands.
-                self._land(slot, flight, Failed(_defect(error), 1.0), began)
+                # An exit or an interrupt (of a secret function, of a caller whose own thread flies) must leave no
+                # flight behind that never lands, and no lease that others wait for.
+                self._give_back(slot, owner)
+                self._land(slot, flight, Failed(_interruption(error), 0.0), began)
                 raise
             self._land(slot, flight, result, began)
 
@@ -410,6 +415,9 @@ class Engine:
             fly()
         else:
             self._workers.submit(slot.origin, fly)
+
+    def _give_back(self, slot: Slot, owner: str) -> None:
+        self.store.perform(effects.Fail(slot.request.identity, owner, None))
 
     def _land(
         self,
@@ -507,7 +515,14 @@ def _origin(request: TokenRequest) -> str:
     return origin_of(registration.token_endpoint or registration.server)
 
 
-def _defect(error: BaseException) -> AccreditError:
+def _interruption(error: BaseException) -> AccreditError:
+    return AccreditError(
+        f"the request for a token was interrupted: {type(error).__name__}.",
+        advice="Ask again, unless the process is about to end.",
+    )
+
+
+def _defect(error: Exception) -> AccreditError:
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

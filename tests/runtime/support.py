@@ -164,18 +164,17 @@ def in_trio(make: Callable[[], Coroutine[Any, Any, T]], number: int = 1) -> Call
     """Return a function that runs so many coroutines in a trio run of its own."""
     import trio
 
-    outcomes: list[T | BaseException] = []
-
-    async def one() -> None:
+    async def one(outcomes: list[T | BaseException]) -> None:
         try:
             outcomes.append(await make())
         except Exception as error:
             outcomes.append(error)
 
     async def nursery() -> list[T | BaseException]:
+        outcomes: list[T | BaseException] = []
         async with trio.open_nursery() as group:
             for _ in range(number):
-                group.start_soon(one)
+                group.start_soon(one, outcomes)
         return outcomes
 
     return lambda: trio.run(nursery)
