@@ -80,7 +80,8 @@ def test_each_verb_is_one_command_of_the_client(client: redis.Redis) -> None:
         verb()  # the server learns each script at its first use
     seen: dict[str, list[str]] = {}
     with client.monitor() as monitor:  # type: ignore[no-untyped-call] # redis-py has no types there
-        for name, verb in verbs.items():
+        client.ping()  # whatever it takes to connect comes before what is counted
+        for name, verb in {"connect": client.ping, **verbs}.items():
             verb()
             client.echo(f"end of {name}")
             seen[name] = []
@@ -89,6 +90,7 @@ def test_each_verb_is_one_command_of_the_client(client: redis.Redis) -> None:
                     break
                 if command["client_type"] != "lua":
                     seen[name].append(command["command"].split()[0])
+    del seen["connect"]
     assert seen == {name: ["EVALSHA"] for name in verbs}
 
 
