@@ -145,7 +145,7 @@ def test_a_secret_may_be_given_in_many_ways() -> None:
 
 @pytest.mark.parametrize("given_secret", [7, None, b"x", ["x"], Path("x")])
 def test_a_secret_is_nothing_else(given_secret: Any) -> None:
-    for method in (ClientSecretBasic, ClientSecretPost):
+    for method in (ClientSecretBasic, ClientSecretPost, as_secret_source):
         with pytest.raises(ConfigurationError, match="client secret must be") as caught:
             method(given_secret)
         assert caught.value.key == "client_secret"
@@ -161,6 +161,11 @@ def test_blank_secrets_and_controls_are_refused_without_showing_them_d04_d06(tex
         checked_secret(Secret(f"can4ry{text}x" if text.strip() else text), origin="file x")
     assert "file x" in str(caught.value)
     assert "can4ry" not in str(caught.value)
+
+
+def test_a_good_secret_is_given_back() -> None:
+    secret = Secret("s3cret")
+    assert checked_secret(secret, origin="file x") is secret
 
 
 def test_the_place_of_a_bad_character_is_told() -> None:
