@@ -214,7 +214,10 @@ def test_endpoint_hosts() -> None:
     assert hosts == frozenset({"a.example", "xn--bcher-kva.example"})
 
 
-@pytest.mark.parametrize("hosts", ["https://a.example", "a.example/x", "", ["a b"], [7.5], 7, "a.example?x"])
+@pytest.mark.parametrize(
+    "hosts",
+    ["https://a.example", "a.example:8443", "a.example:443", "a.example/x", "", ["a b"], [7.5], 7, "a.example?x"],
+)
 def test_endpoint_hosts_are_hosts(hosts: Any) -> None:
     refused("registration.api.allowed_endpoint_hosts", allowed_endpoint_hosts=hosts)
 

@@ -122,6 +122,8 @@ def test_a11_long_tokens() -> None:
 def test_a13_a23_no_expires_in(body: object) -> None:
     assert issued(body).lifetime == 300.0
     assert issued(body, request=wanted(default_lifetime=60)).lifetime == 60.0
+    short = issued(body, request=wanted(max_lifetime=60))
+    assert (short.lifetime, short.clamped_from) == (60.0, None)  # the server stated nothing that was clamped
 
 
 @pytest.mark.parametrize("seconds", [0, -1, "0", 0.9, -0.5])
@@ -287,6 +289,8 @@ def test_other_successes_are_no_token_response(status: int) -> None:
         (401, "invalid_client", CredentialRefusedError),
         (400, "unauthorized_client", CredentialRefusedError),
         (401, None, CredentialRefusedError),
+        (401, "access_denied", CredentialRefusedError),
+        (401, "invalid_scope", RequestRefusedError),
         (403, None, CredentialRefusedError),
         (400, "invalid_request", RequestRefusedError),
         (400, "invalid_scope", RequestRefusedError),

@@ -234,7 +234,7 @@ def _issued(response: Response, registration: ClientRegistration) -> IssuedToken
     return IssuedToken(
         value,
         kept,
-        lifetime if lifetime > kept else None,
+        lifetime if stated is not None and lifetime > kept else None,
         None if scope is None else parse_scope_member(scope),
         None if refresh_in is None else _refresh_in(refresh_in, kept),
         _members(document, registration),
@@ -323,7 +323,9 @@ def _refusal(
             endpoint=endpoint,
             status=status,
         )
-    if code in _CREDENTIAL_CODES or (code is None and status in {401, 403}):
+    # A 401 is about the credential whatever its code (Auth0 says access_denied), unless the code is about the request.
+    about_credential = code in _CREDENTIAL_CODES or (status == 401 and code not in _REQUEST_ADVICE)
+    if about_credential or (code is None and status == 403):
         return CredentialRefusedError(
             f"the authorization server refuses the credential of registration {name!r} (HTTP {status}){said}.",
             advice="Check client_id, the client secret and client_auth"

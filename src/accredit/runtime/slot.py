@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 from accredit.core.flows import Failed, Obtained, Surfaced
 from accredit.core.registration import TokenRequest
@@ -13,7 +14,7 @@ from accredit.runtime.flight import Flight
 
 LEAST_RETRY = 1.0
 _SAME_EXPIRY = 1.0
-_NO_MEMBERS: dict[str, str] = {}
+_NO_MEMBERS: Mapping[str, str] = MappingProxyType({})
 Landing = AccessToken | AccreditError | Surfaced
 
 
@@ -152,7 +153,7 @@ def make_token(
         expires_at=wall + (plan.expires_at - now),
         lifetime=record.lifetime,
         granted_scope=record.granted_scope,
-        members=dict(record.members) if record.members else _NO_MEMBERS,
+        members=MappingProxyType(dict(record.members)) if record.members else _NO_MEMBERS,
         generation=record.generation,
         # Never beyond what is usable: up to its renewal point a token is handed out without another look.
         renew_at=plan.renew_at if progress else min(no_progress_until(now, plan.usable_until), plan.usable_until),
