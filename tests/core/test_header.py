@@ -13,6 +13,9 @@ from hypothesis import strategies as st
 from accredit.core.strict import is_json_media_type, parse_header_date, parse_rate_limit_reset, parse_retry_after
 
 NOW = 1_800_000_000.0  # Fri, 15 Jan 2027 08:00:00 GMT
+# Hypothesis wants its bounds without a time zone, and adds that of `timezones`.
+OLDEST = datetime(1900, 1, 1)  # noqa: DTZ001
+NEWEST = datetime(9999, 12, 31)  # noqa: DTZ001
 RFC_EXAMPLE = 784_111_777.0  # the example of RFC 9110, section 5.6.7
 
 
@@ -72,7 +75,7 @@ class TestDate:
     def test_the_three_forms(self, text: str) -> None:
         assert parse_header_date(text, now_wall=NOW) == RFC_EXAMPLE
 
-    @given(st.datetimes(min_value=datetime(1900, 1, 1), max_value=datetime(9999, 12, 31), timezones=st.just(UTC)))
+    @given(st.datetimes(min_value=OLDEST, max_value=NEWEST, timezones=st.just(UTC)))
     def test_what_the_standard_library_writes(self, moment: datetime) -> None:
         moment = moment.replace(microsecond=0)
         assert parse_header_date(format_datetime(moment, usegmt=True), now_wall=NOW) == moment.timestamp()

@@ -291,7 +291,7 @@ class ClientRegistration:
             parsed = None
             with suppress(StrictError):
                 parsed = parse_url(f"https://{host}/")
-            if parsed is None or parsed.path != "/" or parsed.query or parsed.port != 443 or host.endswith(":443"):
+            if parsed is None or parsed.path != "/" or parsed.query or ":" in str(host):
                 self._refuse("allowed_endpoint_hosts", "holds what is not a host name.", "Write host names only.")
             checked.add(parsed.host)
         return frozenset(checked)
