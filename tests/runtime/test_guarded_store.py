@@ -66,8 +66,9 @@ def use_everything(server: DevServer, manager: TokenManager, clock: JumpClock) -
     manager.peek(principal="nobody")
     slot = manager._engine.slots[token.fingerprint]
     manager._engine.refused_again(slot, server.api_url)
-    clock.make_renewable(manager.get())
     token = manager.get()
+    clock.make_renewable(token)
+    assert manager.get().value
     eventually(lambda: flying(manager) == 0)
     assert manager.get() != token
     clock.expire(manager.get())

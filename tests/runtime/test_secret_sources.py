@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -153,7 +153,7 @@ def test_the_environment_is_read_at_every_use(monkeypatch: pytest.MonkeyPatch) -
 
 def test_functions() -> None:
     reader = SecretReader()
-    values = iter(["first", Secret("second")])
+    values: Iterator[str | Secret] = iter(["first", Secret("second")])
     source = Secret.from_function(lambda: next(values))
     assert reader.read(source) == Secret("first")
     assert reader.read(source) == Secret("second")

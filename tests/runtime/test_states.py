@@ -134,8 +134,10 @@ def test_refresh_in_moves_the_renewal_point(server: DevServer, make_manager: Mak
     token = manager.get()
     assert token.renew_at - steered.now() == pytest.approx(600)
     server.recover()
+    server.hold()
     steered.advance(601)
     assert manager.get() == token
+    server.release()
     landed(manager)
     assert manager.get() != token
     assert server.count("/token") == 2
