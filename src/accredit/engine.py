@@ -313,7 +313,7 @@ class Engine:
             try:
                 hook(event)
             except Exception as error:
-                _LOG.warning("an event hook raised %s", type(error).__name__)
+                _say(logging.WARNING, "an event hook raised %s", type(error).__name__)
 
     def close(self) -> None:
         """Stop renewing and give back what is open. Flights that are up end by themselves, within their deadline."""
@@ -522,13 +522,19 @@ def _interruption(error: BaseException) -> AccreditError:
     )
 
 
+def _say(level: int, text: str, *values: object) -> None:
+    # Log handlers are others' code as much as hooks are: what they raise must not keep a flight from landing.
+    with contextlib.suppress(Exception):
+        _LOG.log(level, text, *values)
+
+
 def _defect(error: Exception) -> AccreditError:
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     place = f"{trace.tb_frame.f_code.co_name}:{trace.tb_lineno}" if trace is not None else "?"
     # The text of an unexpected exception may quote anything, so only its type and place are told.
-    _LOG.error("internal error in accredit: %s at %s", type(error).__name__, place)
+    _say(logging.ERROR, "internal error in accredit: %s at %s", type(error).__name__, place)
     return AccreditError(
         f"internal error in accredit: {type(error).__name__} at {place}.",
         advice="Please report this as a defect.",
