@@ -1,0 +1,1 @@
+"""What is claimed about speed, memory and behaviour under load: beside the alternatives, by ``./run bench``."""
