@@ -1,0 +1,44 @@
+"""The command line of the demo."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Final
+
+from accredit.demo.sabotage import SABOTAGES, listing
+
+STEP_NAMES: Final = ("first", "herd", "renewal", "refusal", "outage")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser."""
+    made = argparse.ArgumentParser(
+        prog="accredit demo",
+        description=(
+            "Show the main job over real HTTP: the first call, a herd, a renewal, a 401, an outage. It starts an\n"
+            "authorization server and a protected API in a process of their own, on loopback, and checks every claim\n"
+            "against the request log of that server."
+        ),
+        epilog=(
+            "planted failures, each with the step that is to notice it:\n"
+            f"{listing()}\n"
+            "exit codes: 0 all as claimed, 1 something was not, 2 the command line is wrong, 3 a package is missing,\n"
+            "130 interrupted"
+        ),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    made.add_argument(
+        "--only",
+        action="append",
+        choices=STEP_NAMES,
+        metavar="STEP",
+        help=f"run only {', '.join(STEP_NAMES)}; repeatable",
+    )
+    made.add_argument(
+        "--sabotage", choices=[*SABOTAGES, "list"], metavar="NAME", help="plant a failure; 'list' tells which"
+    )
+    made.add_argument("--plain", action="store_true", help="plain text without colours and moving pictures")
+    made.add_argument("--json", action="store_true", help="one JSON object with every step, claim and count")
+    made.add_argument("--fast", action="store_true", help="shorter lifetimes of tokens")
+    return made
