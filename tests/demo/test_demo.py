@@ -92,10 +92,10 @@ def test_json_holds_every_claim() -> None:
 
 
 def test_json_tells_what_was_expected_and_seen() -> None:
-    done = demo("--json", "--only", "refusal", "--sabotage", "no-retry")
+    done = demo("--json", "--only", "herd", "--only", "refusal", "--sabotage", "no-retry")
     whole = json.loads(done.stdout)
     assert (done.returncode, whole["ok"], whole["failed"]) == (1, False, ["refusal"])
-    failed = [check for check in whole["steps"][0]["checks"] if not check["ok"]]
+    failed = [check for check in whole["steps"][1]["checks"] if not check["ok"]]
     assert {
         "what": "calls answered 200, as their callers see it",
         "expected": "3 of 3",

@@ -202,6 +202,10 @@ class _WithoutRetry(httpx2.Auth):
         request.headers.update(self._manager.headers())
         yield request
 
+    async def async_auth_flow(self, request: httpx2.Request) -> Any:
+        request.headers.update(await self._manager.asynchronous().headers())
+        yield request
+
 
 class _Transport:
     """The library's own transport, and what some planted failures do to its requests and answers."""
