@@ -8,12 +8,11 @@ host, on the default ports), so an answer is about our token only if its own req
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Generator
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
-from accredit.core.calls import Choice, Texts, call_origin
+from accredit.core.calls import call_origin
 from accredit.core.token import AccessToken
-from accredit.integrations._tokens import Tokens
-from accredit.manager import AsyncTokenManager, TokenManager
+from accredit.integrations._tokens import Attachment
 from accredit.runtime.slot import Slot
 
 _OPTION = "accredit"
@@ -23,7 +22,7 @@ _GIVEN = "accredit.token"
 _MOST_DRAINED = 64 * 1024
 
 
-class HttpxAuth:
+class HttpxAuth(Attachment):
     """Attach an access token to each call, and heal a 401 once. See the modules for each library."""
 
     requires_request_body = False
@@ -31,57 +30,6 @@ class HttpxAuth:
     _library: ClassVar[str]
     _byte_stream: ClassVar[type[Any]]
     _put: Callable[[Any, str], bool]
-
-    def __init__(
-        self,
-        manager: TokenManager | AsyncTokenManager,
-        registration: str | None = None,
-        *,
-        scope: Texts | None = None,
-        resource: Texts | None = None,
-        audience: str | None = None,
-        principal: str | None = None,
-    ) -> None:
-        """Choose whose token is attached.
-
-        Args:
-            manager: either face of a manager; both kinds of client work with either.
-            registration: id of the registration; the default one when None.
-            scope: scopes instead of the registration's (RFC 6749, section 3.3).
-            resource: resource indicators instead of the registration's (RFC 8707).
-            audience: audience instead of the registration's.
-            principal: principal instead of the registration's.
-
-        Raises:
-            ConfigurationError: ``manager`` is not a manager.
-
-        """
-        choice = Choice().vary(registration, scope=scope, resource=resource, audience=audience, principal=principal)
-        self._settle(Tokens(manager), choice)
-
-    def _settle(self, tokens: Tokens, choice: Choice) -> None:
-        self._tokens = tokens
-        self._choice = choice
-        self._now = tokens.now
-        self._quick: Slot | None = None
-
-    def using(
-        self,
-        registration: str | None = None,
-        *,
-        scope: Texts | None = None,
-        resource: Texts | None = None,
-        audience: str | None = None,
-        principal: str | None = None,
-    ) -> Self:
-        """Return an auth object that attaches another token of the same manager.
-
-        One that names a registration starts from that registration; else what is not given stays as it is here.
-        """
-        other = type(self).__new__(type(self))
-        choice = self._choice.vary(registration, scope=scope, resource=resource, audience=audience, principal=principal)
-        other._settle(self._tokens, choice)  # noqa: SLF001 - of this class
-        return other
 
     def __repr__(self) -> str:
         """Say which library it is for: a client of the other one quotes this when it refuses the object."""

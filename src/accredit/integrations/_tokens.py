@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Self
 
-from accredit.core.calls import Choice, judge_refusal, second_report
+from accredit.core.calls import Choice, Texts, judge_refusal, second_report
 from accredit.core.flows import COOL_DOWN
 from accredit.core.token import AccessToken
 from accredit.errors import AccreditError, ConfigurationError
@@ -138,3 +139,58 @@ class Tokens:
             return await self.asynchronous._replacement(slot, token, origin)
         except AccreditError:
             return None
+
+
+class Attachment:
+    """What every object that attaches tokens is made of: a manager, and whose token it attaches."""
+
+    def __init__(
+        self,
+        manager: TokenManager | AsyncTokenManager,
+        registration: str | None = None,
+        *,
+        scope: Texts | None = None,
+        resource: Texts | None = None,
+        audience: str | None = None,
+        principal: str | None = None,
+    ) -> None:
+        """Choose whose token is attached.
+
+        Args:
+            manager: either face of a manager; any kind of client works with either.
+            registration: id of the registration; the default one when None.
+            scope: scopes instead of the registration's (RFC 6749, section 3.3).
+            resource: resource indicators instead of the registration's (RFC 8707).
+            audience: audience instead of the registration's.
+            principal: principal instead of the registration's.
+
+        Raises:
+            ConfigurationError: ``manager`` is not a manager.
+
+        """
+        choice = Choice().vary(registration, scope=scope, resource=resource, audience=audience, principal=principal)
+        self._settle(Tokens(manager), choice)
+
+    def _settle(self, tokens: Tokens, choice: Choice) -> None:
+        self._tokens = tokens
+        self._choice = choice
+        self._now = tokens.now
+        self._quick: Slot | None = None
+
+    def using(
+        self,
+        registration: str | None = None,
+        *,
+        scope: Texts | None = None,
+        resource: Texts | None = None,
+        audience: str | None = None,
+        principal: str | None = None,
+    ) -> Self:
+        """Return one that attaches another token of the same manager.
+
+        One that names a registration starts from that registration; else what is not given stays as it is here.
+        """
+        other = type(self).__new__(type(self))
+        choice = self._choice.vary(registration, scope=scope, resource=resource, audience=audience, principal=principal)
+        other._settle(self._tokens, choice)
+        return other

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 try:
     from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, hdrs
@@ -28,10 +28,9 @@ except ImportError as _missing:
 
 from yarl import URL
 
-from accredit.core.calls import Choice, Texts, call_origin
+from accredit.core.calls import call_origin
 from accredit.core.token import AccessToken
-from accredit.integrations._tokens import Tokens
-from accredit.manager import AsyncTokenManager, TokenManager
+from accredit.integrations._tokens import Attachment
 from accredit.runtime.slot import Slot
 
 __all__ = ["AccreditMiddleware"]
@@ -61,7 +60,7 @@ class _Note:
 _note: ContextVar[_Note | None] = ContextVar("accredit_note", default=None)
 
 
-class AccreditMiddleware:
+class AccreditMiddleware(Attachment):
     """Attaches an access token to calls: one of ``middlewares`` of a session or of one call (aiohttp 3.12 and later).
 
     The token of one call is chosen with ``middlewares=(attach.using(...),)``.
@@ -75,57 +74,6 @@ class AccreditMiddleware:
         AccreditError: out of the call, when no token can be had; it is never sent without.
 
     """
-
-    def __init__(
-        self,
-        manager: TokenManager | AsyncTokenManager,
-        registration: str | None = None,
-        *,
-        scope: Texts | None = None,
-        resource: Texts | None = None,
-        audience: str | None = None,
-        principal: str | None = None,
-    ) -> None:
-        """Choose whose token is attached.
-
-        Args:
-            manager: either face of a manager.
-            registration: id of the registration; the default one when None.
-            scope: scopes instead of the registration's (RFC 6749, section 3.3).
-            resource: resource indicators instead of the registration's (RFC 8707).
-            audience: audience instead of the registration's.
-            principal: principal instead of the registration's.
-
-        Raises:
-            ConfigurationError: ``manager`` is not a manager.
-
-        """
-        choice = Choice().vary(registration, scope=scope, resource=resource, audience=audience, principal=principal)
-        self._settle(Tokens(manager), choice)
-
-    def _settle(self, tokens: Tokens, choice: Choice) -> None:
-        self._tokens = tokens
-        self._choice = choice
-        self._now = tokens.now
-        self._quick: Slot | None = None
-
-    def using(
-        self,
-        registration: str | None = None,
-        *,
-        scope: Texts | None = None,
-        resource: Texts | None = None,
-        audience: str | None = None,
-        principal: str | None = None,
-    ) -> Self:
-        """Return a middleware that attaches another token of the same manager.
-
-        One that names a registration starts from that registration; else what is not given stays as it is here.
-        """
-        other = type(self).__new__(type(self))
-        choice = self._choice.vary(registration, scope=scope, resource=resource, audience=audience, principal=principal)
-        other._settle(self._tokens, choice)  # noqa: SLF001 - of this class
-        return other
 
     def __repr__(self) -> str:
         """Say which library it is for."""

@@ -12,7 +12,7 @@ Example::
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Any, Literal, Self
+from typing import Any, Literal
 from urllib.parse import urljoin, urlsplit
 
 try:
@@ -28,11 +28,10 @@ except ModuleNotFoundError as _missing:
 from requests.auth import AuthBase
 from requests.structures import CaseInsensitiveDict
 
-from accredit.core.calls import Choice, Texts, call_origin
+from accredit.core.calls import Choice, call_origin
 from accredit.core.token import AccessToken
 from accredit.errors import ConfigurationError
-from accredit.integrations._tokens import Tokens
-from accredit.manager import AsyncTokenManager, TokenManager
+from accredit.integrations._tokens import Attachment, Tokens
 from accredit.runtime.slot import Slot
 
 __all__ = ["AccreditAuth"]
@@ -41,7 +40,7 @@ _HEADER = "Authorization"
 _MOST_REMEMBERED = 8
 
 
-class AccreditAuth(AuthBase):
+class AccreditAuth(Attachment, AuthBase):
     """Attaches an access token to calls: as ``auth`` of a session or of one call. Threads may share it.
 
     The token of one call is chosen with ``auth=auth.using(...)``.
@@ -56,60 +55,12 @@ class AccreditAuth(AuthBase):
 
     """
 
-    def __init__(
-        self,
-        manager: TokenManager | AsyncTokenManager,
-        registration: str | None = None,
-        *,
-        scope: Texts | None = None,
-        resource: Texts | None = None,
-        audience: str | None = None,
-        principal: str | None = None,
-    ) -> None:
-        """Choose whose token is attached.
-
-        Args:
-            manager: either face of a manager.
-            registration: id of the registration; the default one when None.
-            scope: scopes instead of the registration's (RFC 6749, section 3.3).
-            resource: resource indicators instead of the registration's (RFC 8707).
-            audience: audience instead of the registration's.
-            principal: principal instead of the registration's.
-
-        Raises:
-            ConfigurationError: ``manager`` is not a manager.
-
-        """
-        choice = Choice().vary(registration, scope=scope, resource=resource, audience=audience, principal=principal)
-        self._settle(Tokens(manager), choice)
-
     def _settle(self, tokens: Tokens, choice: Choice) -> None:
-        self._tokens = tokens
-        self._choice = choice
-        self._now = tokens.now
-        self._quick: Slot | None = None
+        super()._settle(tokens, choice)
         self._token: AccessToken | None = None
         self._hook = self._on_response
         # The tokens that were attached of late, by their header: an answer says which one its request carried.
         self._attached: dict[str, AccessToken] = {}
-
-    def using(
-        self,
-        registration: str | None = None,
-        *,
-        scope: Texts | None = None,
-        resource: Texts | None = None,
-        audience: str | None = None,
-        principal: str | None = None,
-    ) -> Self:
-        """Return an auth object that attaches another token of the same manager.
-
-        One that names a registration starts from that registration; else what is not given stays as it is here.
-        """
-        other = type(self).__new__(type(self))
-        choice = self._choice.vary(registration, scope=scope, resource=resource, audience=audience, principal=principal)
-        other._settle(self._tokens, choice)  # noqa: SLF001 - of this class
-        return other
 
     def __repr__(self) -> str:
         """Say which library it is for."""
