@@ -25,10 +25,15 @@ CALLERS = 4
 
 
 class Clock(SteerableClock):
-    """A clock on which time passes where a flight pauses; callers wait for what really happens."""
+    """A clock on which time passes where a flight pauses; callers wait for what really happens.
+
+    ``inline`` says that flights are on the threads of callers, where nobody waits for a flight.
+    """
+
+    inline = False
 
     def wait(self, gate: Gate, seconds: float) -> bool:
-        if threading.current_thread().name == "accredit-flight":
+        if self.inline or threading.current_thread().name == "accredit-flight":
             # Nobody opens the gate of a pause.
             self.advance(seconds)
             return gate.acquire(blocking=False)
@@ -43,6 +48,7 @@ class Script:
         self.hosts = frozenset(hosts)
         self.answers: list[Answer] = []
         self.documents: list[Answer] = []
+        self.answer: Callable[[Request], Answer] | None = None
         self.latency = 0.1
         self.requests: list[Request] = []
         self.fetches: list[Request] = []
@@ -66,6 +72,8 @@ class Script:
             self.clock.advance(timeout)
             return Failure("deadline", "there was no answer in time")
         self.clock.advance(self.latency)
+        if self.answer is not None:
+            return self.answer(request)
         return script.pop(0) if len(script) > 1 else script[0]
 
     def after_fork(self) -> None:

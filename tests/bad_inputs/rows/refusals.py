@@ -144,8 +144,10 @@ CASES: tuple[Case, ...] = (
         "B17",
         "as credential code",
         document(401, error="s3cr3tCanary.x"),
-        bad("REQUEST", status=401, never_says=("s3cr3tCanary",)),
+        bad("CREDENTIAL", status=401, never_says=("s3cr3tCanary",)),
     ),
+    case("B02", "access_denied", document(401, error="access_denied"), bad("CREDENTIAL", status=401, hold=FIRST)),
+    case("B02", "about the request", document(401, error="invalid_scope"), bad("REQUEST", status=401, hold=FIRST)),
     case(
         "B17", "harmless", describing("unknown scope orders:fly"), bad("REQUEST", says=('"unknown scope orders:fly"',))
     ),
