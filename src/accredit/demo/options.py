@@ -15,15 +15,18 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog="accredit demo",
         description=(
-            "Show the main job over real HTTP: the first call, a herd, a renewal, a 401, an outage. It starts an\n"
-            "authorization server and a protected API in a process of their own, on loopback, and checks every claim\n"
-            "against the request log of that server."
+            "Show the main job over real HTTP: the first call, a herd, a renewal, a 401, an\n"
+            "outage. It starts an authorization server and a protected API in a process of\n"
+            "their own, on loopback, and checks every claim against that server's log."
         ),
         epilog=(
-            "planted failures, each with the step that is to notice it:\n"
-            f"{listing()}\n"
-            "exit codes: 0 all as claimed, 1 something was not, 2 the command line is wrong, 3 a package is missing,\n"
-            "130 interrupted"
+            f"planted failures, each with the step that is to notice it:\n{listing()}\n"
+            "exit codes:\n"
+            "    0   all as claimed\n"
+            "    1   something was not\n"
+            "    2   the command line is wrong\n"
+            "    3   a package is missing\n"
+            "  130   interrupted"
         ),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

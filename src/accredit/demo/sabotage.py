@@ -19,19 +19,19 @@ class Sabotage(NamedTuple):
 
 
 SABOTAGES: Final[dict[str, Sabotage]] = {
-    "wrong-audience": Sabotage("first", "the client asks for a token of another API's audience"),
-    "expired-token": Sabotage("first", "every token is an hour past its expiry when it is issued"),
-    "forged-signature": Sabotage("first", "a letter of each token's signature is changed on the way"),
-    "missing-scope": Sabotage("first", "the client asks for another scope than the call needs"),
+    "wrong-audience": Sabotage("first", "the client asks for the audience of another API"),
+    "expired-token": Sabotage("first", "tokens have expired when they are issued"),
+    "forged-signature": Sabotage("first", "the signature of each token is changed"),
+    "missing-scope": Sabotage("first", "the client asks for a scope too small"),
     "open-door": Sabotage("first", "the API answers 200 without looking at the token"),
-    "blind-log": Sabotage("first", "the server's request log is emptied before it is read"),
+    "blind-log": Sabotage("first", "the server's log is emptied before it is read"),
     "herd": Sabotage("herd", "each caller has a token manager of its own"),
     "lying-log": Sabotage("herd", "the log leaves out a tenth of the requests"),
     "no-renewal": Sabotage("renewal", "nothing is renewed ahead of expiry"),
-    "no-retry": Sabotage("refusal", "the calls carry accredit's token, but a 401 is left as it is"),
-    "no-revocation": Sabotage("refusal", "the server does not revoke the token, so there is no 401 to heal"),
-    "drop-token": Sabotage("outage", "the client throws its valid token away in the outage"),
-    "no-outage": Sabotage("outage", "the server never fails, so nothing is ridden through"),
+    "no-retry": Sabotage("refusal", "a 401 is left as it is"),
+    "no-revocation": Sabotage("refusal", "the server does not revoke the token"),
+    "drop-token": Sabotage("outage", "the client throws its valid token away"),
+    "no-outage": Sabotage("outage", "the server never fails"),
     "no-recovery": Sabotage("outage", "the server never comes back"),
 }
 
