@@ -12,6 +12,7 @@ from urllib.parse import parse_qs, unquote
 import pytest
 
 from accredit import ClientRegistration, ClientSecretBasic, ClientSecretPost, Secret, TokenManager
+from accredit.cli.locate import config_file
 from accredit.config import load
 from accredit.core.registration import token_request_for
 from accredit.core.token import token_request
@@ -291,6 +292,19 @@ def test_no_configuration_is_found_by_chance(tmp_path: Path, monkeypatch: pytest
     assert type(error) is ConfigurationError
     assert "no configuration" in str(error)
     check_error(error)
+
+
+@covers("T14", outcome="CONFIGURATION: the command line trusts no file that others can write")
+@pytest.mark.skipif(os.name != "posix", reason="file modes tell who may write on POSIX only")
+@pytest.mark.parametrize("mode", [0o602, 0o620, 0o666])
+def test_a_local_file_that_others_can_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int) -> None:
+    (tmp_path / "accredit.toml").write_text("")
+    (tmp_path / "accredit.toml").chmod(mode)
+    monkeypatch.chdir(tmp_path)
+    error = refused(lambda: config_file(None), "other users can write")
+    assert error.key == "--config"
+    (tmp_path / "accredit.toml").chmod(0o600)
+    assert config_file(None) == Path("accredit.toml")
 
 
 @covers("Q03", outcome="CONFIGURATION for others: a registration with a literal secret is not pickled")
