@@ -13,7 +13,7 @@ AUTHORITY = "https://idp.example.com/tenant"
 
 
 class _Client:
-    """Answers MSAL's discovery itself, and sends token requests to ``token_url`` (or answers them, without a session)."""
+    """Answers MSAL's discovery itself; sends token requests to ``token_url``, or answers them without a session."""
 
     def __init__(self, token_url: str, session: Any, answer: Callable[[], str]) -> None:
         self._token_url = token_url

@@ -111,7 +111,7 @@ async def eventually_async(condition: Callable[[], bool], what: str = "the condi
     until = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < until, f"{what} did not come about"
-        await asyncio.sleep(0.001)
+        await asyncio.sleep(0)
 
 
 @dataclass
