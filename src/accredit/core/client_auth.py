@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal, Protocol, runtime_checkable
 from urllib.parse import quote
 
@@ -20,6 +20,7 @@ from accredit.core.secret import (
     Secret,
     SecretSource,
 )
+from accredit.core.value import Value, frozen
 from accredit.errors import ConfigurationError
 
 Parameters = tuple[tuple[str, str], ...]
@@ -116,8 +117,8 @@ def percent_encode(text: str) -> str:
     return quote(text, safe="-._~")
 
 
-@dataclass(frozen=True, slots=True, init=False)
-class ClientSecretBasic:
+@frozen()
+class ClientSecretBasic(Value):
     """``client_secret_basic``: id and secret in the ``Authorization`` header (RFC 6749, section 2.3.1).
 
     Attributes:
@@ -173,8 +174,8 @@ class ClientSecretBasic:
         return (("authorization", "Basic " + b64encode(pair.encode()).decode()),), ()
 
 
-@dataclass(frozen=True, slots=True, init=False)
-class ClientSecretPost:
+@frozen()
+class ClientSecretPost(Value):
     """``client_secret_post``: id and secret as form parameters (RFC 6749, section 2.3.1).
 
     Attributes:

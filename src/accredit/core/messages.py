@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal, NamedTuple
 
+from accredit.core.value import Value, frozen
 
-@dataclass(frozen=True, slots=True)
-class Request:
+
+@frozen()
+class Request(Value):
     """A request to an authorization server, ready to be sent.
 
     Attributes:
@@ -26,8 +28,8 @@ class Request:
     max_bytes: int = 256 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
+@frozen()
+class Response(Value):
     """A complete response: the whole body was read, within the limit of the request.
 
     Attributes:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import NamedTuple
 
+from accredit.core.value import Value, frozen
 from accredit.errors import AuthorizationServerError
 
 _NUMBER_SHIFT = 32
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+@frozen()
+class Record(Value):
     """A token as a store keeps it.
 
     Attributes:

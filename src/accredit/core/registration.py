@@ -10,12 +10,13 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import NamedTuple, NoReturn, Protocol, runtime_checkable
 
 from accredit.core.client_auth import ClientAuthentication, first_control
 from accredit.core.identity import Identity, make_identity
 from accredit.core.strict import StrictError, check_scope_token, origin_of, parse_json, parse_url
+from accredit.core.value import Value, frozen
 from accredit.errors import ConfigurationError
 
 DEFAULT_PRINCIPAL = "service-account"
@@ -50,8 +51,8 @@ class Grant(Protocol):
         """Further parameters of this grant."""
 
 
-@dataclass(frozen=True, slots=True)
-class ClientCredentials:
+@frozen()
+class ClientCredentials(Value):
     """The client credentials grant (RFC 6749, section 4.4)."""
 
     @property
@@ -64,8 +65,8 @@ class ClientCredentials:
         return ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClientRegistration:
+@frozen(kw_only=True)
+class ClientRegistration(Value):
     """What this service knows about one client at one authorization server.
 
     Exactly one of ``issuer`` (with discovery), ``token_endpoint`` and ``metadata_url`` is needed;

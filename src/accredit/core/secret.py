@@ -7,9 +7,11 @@ The sources here are plain data. Reading one (environment, file, callable) is I/
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import NamedTuple, NoReturn, final
+
+from accredit.core.value import Value, frozen
 
 
 @final
@@ -89,8 +91,8 @@ class FileSecret(NamedTuple):
     path: Path
 
 
-@dataclass(frozen=True, slots=True)
-class CallableSecret:
+@frozen()
+class CallableSecret(Value):
     """A synchronous callable that returns the secret; it runs on a worker thread, never on an event loop."""
 
     function: Callable[[], str | Secret] = field(repr=False)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal, NoReturn
 from urllib.parse import quote_plus, urlencode
 
@@ -29,6 +29,7 @@ from accredit.core.strict import (
     parse_seconds,
     safe_error_code,
 )
+from accredit.core.value import Value, frozen
 from accredit.errors import (
     AuthorizationServerError,
     CredentialRefusedError,
@@ -61,8 +62,8 @@ _PUBLIC_CODES = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class AccessToken:
+@frozen()
+class AccessToken(Value):
     """An access token, as callers get it. It never prints its value.
 
     Attributes:
@@ -117,8 +118,8 @@ class AccessToken:
         raise TypeError(msg)
 
 
-@dataclass(frozen=True, slots=True)
-class IssuedToken:
+@frozen()
+class IssuedToken(Value):
     """What an accepted token response says.
 
     Attributes:
