@@ -12,5 +12,5 @@ if __name__ == "__main__":
     except BrokenPipeError:
         # Whoever read the output closed it; what is still buffered goes into nothing.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status: int = 141
+        status = 141
     sys.exit(status)
