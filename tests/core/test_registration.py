@@ -409,3 +409,9 @@ def test_whatever_is_configured_is_taken_or_refused_with_a_configuration_error(s
         assert token_request_for(dataclasses.replace(registration)) == token_request_for(registration)
         return
     assert key
+
+
+def test_extra_parameters_may_hold_what_is_not_to_be_seen() -> None:
+    registration = make(extra_parameters={"api_key": "canary"})
+    assert registration.extra_parameters == {"api_key": "canary"}
+    assert "canary" not in repr(registration)

@@ -115,7 +115,7 @@ class ClientRegistration(Value):
     resource: str | Iterable[str] = ()
     audience: str | None = None
     authorization_details: Sequence[Mapping[str, object]] = ()
-    extra_parameters: Mapping[str, str] = field(default_factory=dict)
+    extra_parameters: Mapping[str, str] = field(default_factory=dict, repr=False)
     principal: str = DEFAULT_PRINCIPAL
     grant: Grant = field(default_factory=ClientCredentials)
     api_origins: str | Iterable[str] | None = None

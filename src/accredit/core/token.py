@@ -83,7 +83,7 @@ class AccessToken(Value):
     authorization: str = field(repr=False)
     expires_at: float
     lifetime: float
-    granted_scope: tuple[str, ...] | None
+    granted_scope: tuple[str, ...] | None = field(repr=False)
     members: Mapping[str, str] = field(repr=False, hash=False)
     generation: int = field(repr=False)
     renew_at: float = field(repr=False)
