@@ -251,8 +251,8 @@ class Engine:
             self._check_open()
             return slot.usable(self.now()) or self._from_memory(slot)
 
-    def keep(self, slot: Slot) -> None:
-        """Renew a slot on schedule until the keeper releases it.
+    def keep(self, slot: Slot) -> Slot:
+        """Renew a slot on schedule until the keeper releases it; return the slot that is kept.
 
         Raises:
             ConfigurationError: the manager is closed, or must not start threads.
@@ -266,7 +266,13 @@ class Engine:
             )
         with self._lock:
             self._check_open()
+            if slot.evicted:
+                # It had to make room since it was looked up; the one in the table is the one that callers use.
+                slot = self.slots.setdefault(slot.request.identity.fingerprint, slot)
+                slot.evicted = False
+            slot.kept = True
         self.keeper.keep(slot)
+        return slot
 
     def renew_if_due(self, slot: Slot) -> float:
         """Start the renewal that is due, without waiting; return the local time of the next look."""

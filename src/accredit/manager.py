@@ -38,8 +38,7 @@ class FreshKeeping:
     def __init__(self, engine: Engine, slot: Slot) -> None:
         """Start keeping."""
         self._engine = engine
-        self._slot: Slot | None = slot
-        engine.keep(slot)
+        self._slot: Slot | None = engine.keep(slot)
 
     def stop(self) -> None:
         """Stop renewing without traffic; the token stays."""

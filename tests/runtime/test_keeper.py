@@ -186,3 +186,17 @@ def test_a_dead_server_at_the_start_is_waited_for(server: DevServer, make_manage
         for _ in run_keeper(clock, manager, 10):
             pass
         usable(manager)
+
+
+def test_a_slot_that_had_to_make_room_meanwhile_is_kept_in_its_place(server: DevServer) -> None:
+    with TokenManager(registration(server), max_entries=1) as tokens:
+        slot = tokens._slot(None, "orders:read", None, None, None)
+        tokens._slot(None, "orders:write", None, None, None)
+        assert slot.evicted
+        kept = tokens._engine.keep(slot)
+        try:
+            assert not kept.evicted
+            assert tokens._engine.slots[kept.request.identity.fingerprint] is kept
+            assert tokens._slot(None, "orders:read", None, None, None) is kept
+        finally:
+            tokens._engine.keeper.release(kept)
