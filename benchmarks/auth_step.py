@@ -1,6 +1,7 @@
 """What one auth step costs: what an HTTP client runs to attach a fresh token, beside an unchanging header."""
 
 import asyncio
+import dataclasses
 import importlib
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
@@ -15,10 +16,11 @@ from multidict import CIMultiDict
 from requests.structures import CaseInsensitiveDict
 from yarl import URL
 
+from accredit import TokenManager
 from accredit.integrations.aiohttp import AccreditMiddleware
 from accredit.integrations.requests import AccreditAuth as AccreditAuthForRequests
 from benchmarks import others
-from benchmarks.fake import API, TOKEN, TOKEN_ENDPOINT, fresh_manager
+from benchmarks.fake import API, TOKEN, TOKEN_ENDPOINT, FakeTransport, fresh_manager, registration
 from benchmarks.measure import Timed, interleaved, minus, over, scaled
 from benchmarks.model import Aim, Effort, Row, Section
 
@@ -29,7 +31,7 @@ _SETTINGS: dict[str, Any] = {
     "token_endpoint": TOKEN_ENDPOINT,
     "grant_type": "client_credentials",
 }
-_FLOOR, _OURS = "floor", "accredit"
+_FLOOR, _OURS, _BOUND = "floor", "accredit", "accredit with api_origins"
 
 
 def run(effort: Effort) -> list[Section]:
@@ -44,13 +46,16 @@ def run(effort: Effort) -> list[Section]:
         missing=others.missing(*(name for name in others.MODULES)),
     )
     manager = fresh_manager()
+    bound = TokenManager(
+        dataclasses.replace(registration(), api_origins="https://api.example.com"), transport=FakeTransport()
+    )
     families = {
-        "httpx2": _httpx_family(httpx2, manager),
+        "httpx2": _httpx_family(httpx2, manager, bound),
         "httpx2, async": _httpx_family_async(httpx2, manager),
-        "httpx": _httpx_family(httpx, manager),
+        "httpx": _httpx_family(httpx, manager, bound),
         "httpx, async": _httpx_family_async(httpx, manager),
-        "requests": _requests(manager),
-        "aiohttp": _aiohttp(manager),
+        "requests": _requests(manager, bound),
+        "aiohttp": _aiohttp(manager, bound),
     }
     for library, subjects in families.items():
         samples = interleaved(subjects, rounds=effort.of(60, 10), number=effort.of(4_000, 1_000))
@@ -61,24 +66,26 @@ def run(effort: Effort) -> list[Section]:
             if name == _OURS:
                 section.aims.append(Aim(f"auth step of {library}, to the floor", _LIMIT, ratio.median, "times"))
     manager.close()
+    bound.close()
     return [section]
 
 
 # -- httpx2 and httpx ---------------------------------------------------------------------------------------------
 
 
-def _httpx_family(library: Any, manager: Any) -> dict[str, Timed]:
+def _httpx_family(library: Any, manager: Any, bound: Any) -> dict[str, Timed]:
     class Static(library.Auth):  # type: ignore[misc]  # the class of either library
         def sync_auth_flow(self, request: Any) -> Generator[Any, Any, None]:
             request.headers["Authorization"] = _HEADER
             yield request
 
     steps = _Steps(library)
-    ours = importlib.import_module(f"accredit.integrations.{library.__name__}").AccreditAuth(manager)
+    ours = importlib.import_module(f"accredit.integrations.{library.__name__}").AccreditAuth
     subjects: dict[str, Timed] = {
         "set-up": steps.timed(None),
         _FLOOR: steps.timed(Static().sync_auth_flow),
-        _OURS: steps.timed(ours.sync_auth_flow),
+        _OURS: steps.timed(ours(manager).sync_auth_flow),
+        _BOUND: steps.timed(ours(bound).sync_auth_flow),
     }
     authlib = others.module("Authlib (httpx2)")
     if authlib is not None and library is httpx2:
@@ -189,7 +196,7 @@ class _Steps:
 # -- requests -----------------------------------------------------------------------------------------------------
 
 
-def _requests(manager: Any) -> dict[str, Timed]:
+def _requests(manager: Any, bound: Any) -> dict[str, Timed]:
     class Static(requests.auth.AuthBase):
         def __call__(self, r: requests.PreparedRequest) -> requests.PreparedRequest:
             r.headers["Authorization"] = _HEADER
@@ -216,6 +223,7 @@ def _requests(manager: Any) -> dict[str, Timed]:
         "set-up": None,
         _FLOOR: Static(),
         _OURS: AccreditAuthForRequests(manager),
+        _BOUND: AccreditAuthForRequests(bound),
     }
     authlib = others.module("Authlib (requests)")
     if authlib is not None:
@@ -246,7 +254,7 @@ def _requests(manager: Any) -> dict[str, Timed]:
 # -- aiohttp ------------------------------------------------------------------------------------------------------
 
 
-def _aiohttp(manager: Any) -> dict[str, Timed]:
+def _aiohttp(manager: Any, bound: Any) -> dict[str, Timed]:
     request: Any = SimpleNamespace(url=URL(API), headers=CIMultiDict(), body=b"")
     answer: Any = SimpleNamespace(status=200)
     plain = CIMultiDict({"Host": "api.example.com", "Accept": "*/*", "User-Agent": "benchmark"})
@@ -274,6 +282,7 @@ def _aiohttp(manager: Any) -> dict[str, Timed]:
         "set-up": timed_of(None),
         _FLOOR: timed_of(static),
         _OURS: timed_of(AccreditMiddleware(manager)),
+        _BOUND: timed_of(AccreditMiddleware(bound)),
     }
     other = others.module("aiohttp-oauth2-client")
     if other is not None:

@@ -28,7 +28,6 @@ Call = Callable[[str], int]
 AsyncCall = Callable[[str], Awaitable[int]]
 _MOST = 300
 _CREDENTIALS = ("orders-worker", "a-secret-of-the-benchmark")
-_TIMEOUT = 30.0
 
 
 def _settings(token_url: str) -> dict[str, Any]:
@@ -42,10 +41,7 @@ def _session(session: Any) -> Any:
 
 
 def _limits(library: Any) -> dict[str, Any]:
-    return {
-        "limits": library.Limits(max_connections=_MOST, max_keepalive_connections=_MOST),
-        "timeout": _TIMEOUT,
-    }
+    return {"limits": library.Limits(max_connections=_MOST, max_keepalive_connections=_MOST)}
 
 
 # -- accredit -----------------------------------------------------------------------------------------------------

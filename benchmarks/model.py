@@ -20,12 +20,16 @@ class Row:
         subject: what was measured.
         cells: figures by the column they stand in.
         note: what a reader should know about this row.
+        details: what a table has no room for, for the file for machines.
+        numbers: those behind cells that are texts, for the file for machines.
 
     """
 
     subject: str
     cells: dict[str, "Interval | float | int | str"]
     note: str = ""
+    details: dict[str, str] = field(default_factory=dict)
+    numbers: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
