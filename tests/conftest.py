@@ -12,7 +12,8 @@ hypothesis.settings.register_profile(
     "accredit", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow], print_blob=True
 )
 # A mutation run calls the same tests many times in one process, each time from new instances of their classes,
-# and wants the same verdict each time, soon: a survivor is not worth more examples, nor a killed mutant the smallest one.
+# and wants the same verdict each time, soon: a survivor is not worth more examples, nor a killed mutant the
+# smallest one.
 hypothesis.settings.register_profile(
     "mutation",
     deadline=None,
