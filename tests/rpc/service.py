@@ -85,7 +85,7 @@ EXPECTED: dict[str, Any] = {
 
 
 def handlers(behaviors: dict[str, Any] = BLOCKING) -> grpc.GenericRpcHandler:
-    methods = {METHODS[kind]: MAKE[kind](behaviors[kind]) for kind in KINDS}
+    methods: dict[str, Any] = {METHODS[kind]: MAKE[kind](behaviors[kind]) for kind in KINDS}
     return grpc.method_handlers_generic_handler(SERVICE, methods)
 
 

@@ -18,9 +18,20 @@ from accredit import ConfigurationError, TokenManager, UnreachableError
 from accredit.devserver import DevServer
 from accredit.integrations._grpc_outcome import deadline_exceeded, locally_cancelled
 from accredit.integrations.grpc import AccreditAuth, NoTokenError
-from tests.rpc.service import EXPECTED, PATIENCE, BlockingClient, Door, Running, path, root_credentials
+from tests.rpc.service import (
+    BLOCKING,
+    EXPECTED,
+    PATIENCE,
+    BlockingClient,
+    Door,
+    Running,
+    blocking_server,
+    handlers,
+    path,
+    root_credentials,
+)
 from tests.runtime.support import eventually, eventually_async, waiting
-from tests.support.certificates import Authority
+from tests.support.certificates import Authority, Leaf
 
 
 @pytest.fixture
@@ -357,28 +368,53 @@ def test_the_deadline_of_a_call_of_grpc_aio(
     assert door.count == (0 if first else 1)
 
 
-def test_a_call_of_grpc_aio_that_is_dropped_leaves_nothing_behind(in_loop: Any, door: Door, stale: str,
-                                                                  server: DevServer,
-                                                                  manager: TokenManager) -> None:  # fmt: skip
-    server.hold()
+@pytest.fixture
+def endless(leaf: Leaf) -> Iterator[tuple[Running, threading.Event]]:
+    """Give a service whose stream has no end, and an event that says that its caller has gone."""
+    gone = threading.Event()
 
-    async def scenario(channel: Any) -> None:
-        call = channel.unary_stream(path("unary_stream"))(b"a", timeout=PATIENCE)
-        await eventually_async(lambda: waiting(manager) == 1)
+    def forever(request: bytes, context: Any) -> Iterator[bytes]:
+        context.add_callback(gone.set)
+        yield request
+        gone.wait(PATIENCE)
+
+    with blocking_server(handlers({**BLOCKING, "unary_stream": forever}), leaf=leaf) as running:
+        yield running, gone
+
+
+def test_a_stream_that_is_dropped_is_cancelled(endless: tuple[Running, threading.Event], authority: Authority,
+                                               auth: AccreditAuth) -> None:  # fmt: skip
+    running, gone = endless
+    with auth.secure_channel(running.target, root_credentials(authority.pem)) as channel:
+        call = BlockingClient(channel).stub("unary_stream")(b"a", timeout=PATIENCE)
+        assert next(call) == b"a"
         del call
         gc.collect()
-        await eventually_async(lambda: waiting(manager) == 0)
-        server.release()
+        assert gone.wait(PATIENCE)
 
-    in_loop(scenario)
-    assert door.count == 1
+
+def test_a_stream_of_grpc_aio_that_is_dropped_is_cancelled(
+    endless: tuple[Running, threading.Event], authority: Authority, auth: AccreditAuth, portal: BlockingPortal
+) -> None:
+    running, gone = endless
+
+    async def scenario() -> None:
+        async with auth.aio_secure_channel(running.target, root_credentials(authority.pem)) as channel:
+            stub: Any = channel.unary_stream(path("unary_stream"))
+            call = stub(b"a", timeout=PATIENCE)
+            assert await call.read() == b"a"
+            del call
+            gc.collect()
+            assert await asyncio.to_thread(gone.wait, PATIENCE)
+
+    portal.call(scenario)
 
 
 # -- ends without a server ---------------------------------------------------------------------------------------------
 
 
 def test_an_end_without_a_token_is_an_error_of_both_libraries() -> None:
-    error = NoTokenError(UnreachableError("no answer.", advice="Wait."))
+    error: Any = NoTokenError(UnreachableError("no answer.", advice="Wait."))
     assert isinstance(error, grpc.RpcError | aio.AioRpcError)
     assert (error.code(), error.details()) == (grpc.StatusCode.UNAVAILABLE, "no answer. Wait.")
     assert NoTokenError(ConfigurationError("wrong.")).code() is grpc.StatusCode.UNAUTHENTICATED
@@ -398,7 +434,8 @@ def test_an_end_without_a_token_is_an_error_of_both_libraries() -> None:
 
 
 def test_ends_of_the_callers_own() -> None:
-    cancelled, late = locally_cancelled(), deadline_exceeded()
+    cancelled: Any = locally_cancelled()
+    late: Any = deadline_exceeded()
     assert cancelled.cancelled()
     for raising in (cancelled.result, cancelled.exception):
         with pytest.raises(grpc.FutureCancelledError):

@@ -1,9 +1,14 @@
 """The interceptors for channels of ``grpc.aio``, and the calls that they give back."""
 
+# The task that watches a call is a function beside it, so that it does not hold on to the call.
+# ruff: noqa: SLF001
+
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
+import weakref
 from collections.abc import AsyncIterator, Callable, Generator
 from typing import Any
 
@@ -63,7 +68,7 @@ class _Attempts:
         plan = self.plan
         if plan is None or await _ask(call.code) is not _REFUSED or isinstance(call, LocalOutcome):
             return None
-        metadata = (*(await _ask(call.trailing_metadata) or ()), *(await _ask(call.initial_metadata) or ()))
+        metadata = await _ask(call.trailing_metadata) or ()
         replayable = self.requests.end()
         retried, self._retried = self._retried, True
         if not plan.is_worth_a_retry(metadata, replayable=replayable, retried=retried):
@@ -151,19 +156,12 @@ class _Call(aio.Call):
         self._answered = False
         self._callbacks: list[Callable[[Any], None]] = []
         self._turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()  # until an attempt was judged
-        self._watcher = asyncio.get_running_loop().create_task(self._watch())
-        self._watcher.add_done_callback(self._on_final)
-
-    async def _watch(self) -> None:
-        try:
-            while await self._goes_on(self._call):
-                self._next_turn()
-        finally:
-            self._end_turn()
+        # A call that its caller dropped is cancelled by gRPC, as calls are: nothing that runs may hold on to this one.
+        self._watcher = asyncio.get_running_loop().create_task(_watch(weakref.ref(self)))
+        self._watcher.add_done_callback(functools.partial(_on_final, weakref.ref(self)))
 
     async def _goes_on(self, call: Any) -> bool:
-        """Wait for the end of an attempt; tell whether there is another one in its place."""
-        await _ask(call.code)
+        """Judge an attempt that has ended; tell whether there is another one in its place."""
         await self._quiet.wait()
         if self._answered:
             return False
@@ -187,10 +185,9 @@ class _Call(aio.Call):
         if not self._turn.done():
             self._turn.set_result(None)
 
-    def _on_final(self, watcher: asyncio.Task[None]) -> None:
+    def _finish(self) -> None:
+        self._end_turn()
         self._attempts.requests.close()
-        if not watcher.cancelled():
-            watcher.exception()  # looked at: whoever asks the call is told by the call
         callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:
             callback(self)
@@ -364,6 +361,27 @@ class _StreamStreamCall(_UnaryStreamCall, aio.StreamStreamCall):  # type: ignore
     async def done_writing(self) -> None:
         """Say that there are no more."""
         await self._done_writing()
+
+
+async def _watch(reference: weakref.ref[_Call]) -> None:
+    goes_on = True
+    while goes_on and (call := reference()) is not None:
+        attempt = call._call
+        del call
+        await _ask(attempt.code)
+        call = reference()
+        goes_on = call is not None and await call._goes_on(attempt)
+        if call is not None and goes_on:
+            call._next_turn()
+        del call, attempt
+
+
+def _on_final(reference: weakref.ref[_Call], watcher: asyncio.Task[None]) -> None:
+    if not watcher.cancelled():
+        watcher.exception()  # looked at: whoever asks the call is told by the call
+    call = reference()
+    if call is not None:
+        call._finish()
 
 
 async def _ask(method: Callable[[], Any]) -> Any:

@@ -88,11 +88,11 @@ class Plan:
         self.token = token
         return (*(given or ()), (_AUTHORIZATION, token.authorization))
 
-    def is_worth_a_retry(self, call_metadata: Iterable[Any], *, replayable: bool, retried: bool) -> bool:
+    def is_worth_a_retry(self, metadata: Iterable[Any], *, replayable: bool, retried: bool) -> bool:
         """Deal with UNAUTHENTICATED: tell whether to send the call once more.
 
         Args:
-            call_metadata: all metadata that the server sent.
+            metadata: the trailing metadata.
             replayable: the request can be sent again.
             retried: it was sent again already.
 
@@ -101,7 +101,7 @@ class Plan:
         return token is not None and self._tokens.worth_a_retry(
             self.slot,
             token,
-            _challenges(call_metadata),
+            _challenges(metadata),
             origin=self.origin,
             carried=True,
             replayable=replayable,

@@ -125,7 +125,12 @@ class AsyncStream(Requests):
         if self._first is None:
             self._first = asyncio.ensure_future(_next(self._requests))
         # Not awaited as such: the end of this attempt must not end the iterator.
-        await asyncio.wait({self._first})
+        try:
+            await asyncio.wait({self._first})
+        except BaseException:
+            if self._turn is turn:  # the call was cancelled
+                self._first.cancel()
+            raise
         if self._turn is not turn:
             return
         self._taken = True

@@ -111,7 +111,8 @@ class _Attempts:
         """Tell whether a call that has ended is to be sent once more, and do what else follows from its end."""
         if call.code() is not _REFUSED or isinstance(call, LocalOutcome):
             return False
-        metadata = (*(call.trailing_metadata() or ()), *(call.initial_metadata() or ()))
+        # Nothing else may be asked here: other events of the call wait for this thread, if it is gRPC's.
+        metadata = call.trailing_metadata() or ()
         replayable = self.requests.end()
         retried, self.retried = self.retried, True
         return self.plan.is_worth_a_retry(metadata, replayable=replayable, retried=retried)
@@ -156,15 +157,16 @@ class _Call(grpc.Call, grpc.Future):  # type: ignore[type-arg]  # generic in the
     # -- from attempt to attempt ------------------------------------------------------------------------------
 
     def _watch(self, call: Any) -> None:
-        # Weakly: a call that its caller dropped is to be cancelled by gRPC, as calls are, not kept by its own end.
-        over = _weakly(_Call._on_end, self)
-        if not call.add_callback(functools.partial(over, call)):
-            self._on_end(call)
+        # Weakly, and without the attempt: gRPC keeps these callbacks for as long as the attempt lasts, but cancels one
+        # that its caller dropped.
+        if not call.add_callback(_weakly(_Call._on_end, self)):
+            self._on_end()
 
-    def _on_end(self, call: Any) -> None:
+    def _on_end(self) -> None:
         with self._condition:
-            if call is not self._call or self._final:
+            if self._final or self._between:
                 return
+            call = self._call
             if self._reading:
                 # A thread may have a response in hand, and only it knows.
                 self._judge_later = True
