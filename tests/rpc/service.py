@@ -118,6 +118,8 @@ class Door(grpc.ServerInterceptor):
     changed: threading.Condition = field(default_factory=threading.Condition)
     #: Whether a refusal waits for all requests. grpc.aio says INTERNAL when a call ends while it writes.
     listens: bool = True
+    #: Nobody is refused before that many calls have arrived.
+    gathers: int = 0
 
     def intercept_service(self, continuation: Any, details: Any) -> Any:
         seen = Seen(details.method, tuple((key, value) for key, value in details.invocation_metadata))
@@ -132,6 +134,7 @@ class Door(grpc.ServerInterceptor):
         def abort(requests: Any, context: Any) -> Any:
             if self.listens:
                 list(requests)
+            self.wait_for(self.gathers)
             context.set_trailing_metadata(trailing)
             context.abort(code, "not with that token")
 

@@ -415,7 +415,7 @@ def test_a_stream_of_grpc_aio_that_is_dropped_is_cancelled(
 
 def test_an_end_without_a_token_is_an_error_of_both_libraries() -> None:
     error: Any = NoTokenError(UnreachableError("no answer.", advice="Wait."))
-    assert isinstance(error, grpc.RpcError | aio.AioRpcError)
+    assert isinstance(error, grpc.RpcError) is isinstance(error, aio.AioRpcError) is True
     assert (error.code(), error.details()) == (grpc.StatusCode.UNAVAILABLE, "no answer. Wait.")
     assert NoTokenError(ConfigurationError("wrong.")).code() is grpc.StatusCode.UNAUTHENTICATED
     assert (error.done(), error.running(), error.cancelled(), error.is_active()) == (True, False, False, False)

@@ -24,7 +24,7 @@ def target_origin(target: str, *, secure: bool, options: Iterable[tuple[str, obj
     Args:
         target: the target of the channel, such as ``"orders.example.com:443"`` or ``"dns:///orders.example.com"``.
         secure: whether the channel has credentials of its own, TLS as a rule.
-        options: options of the channel. One that gives the server another name counts, for TLS proves that name.
+        options: options of the channel. One that gives the server another name counts over TLS, which proves that name.
 
     Returns:
         ``https://host[:port]``, or ``http://`` without credentials. A Unix socket is ``localhost``, as its
@@ -34,7 +34,7 @@ def target_origin(target: str, *, secure: bool, options: Iterable[tuple[str, obj
     """
     scheme = "https" if secure else "http"
     for name, value in options or ():
-        if name in _OVERRIDES and value:
+        if secure and name in _OVERRIDES and value:
             return _origin(scheme, _text(value))
     kind, colon, rest = target.partition(":")
     kind = kind.lower()
