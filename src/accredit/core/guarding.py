@@ -194,10 +194,10 @@ class GuardPolicy(Value):
             return found[1]
         if not _SCHEME.match(text):
             return self._refuse(401, None, _NO_TOKEN, "other_scheme", needed)
-        rest = text[len("bearer") :].strip(" \t")
+        rest = text[len("bearer") :].strip(" ")
         if len(rest) > self.max_token:
             return self._refuse(401, "invalid_token", _INVALID, "too_large", needed)
-        if not rest or _SEVERAL.search(rest) or text[6] == "\t":
+        if not rest or _SEVERAL.search(rest):
             # Also two fields that something on the way joined with a comma.
             return self._refuse(400, "invalid_request", _MALFORMED, "malformed_field", needed)
         return self._refuse(401, "invalid_token", _INVALID, "malformed", needed)
