@@ -50,6 +50,7 @@ _ED25519_Y8: Final = int.from_bytes(
 )
 _ED25519_WEAK: Final = frozenset({0, 1, _ED25519_P - 1, _ED25519_Y8, _ED25519_P - _ED25519_Y8})
 
+KeyId = tuple[str | None, str, str]
 _PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed25519.Ed25519PublicKey
 _PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
 
@@ -84,6 +85,11 @@ class VerificationKey:
     thumbprint: str
     had_private_part: bool = False
     _key: _PublicKey = field(repr=False, compare=False, kw_only=True)
+
+    @property
+    def id(self) -> KeyId:
+        """What tells this key from any other: the name it is published under, its algorithm and its thumbprint."""
+        return (self.kid, self.algorithm, self.thumbprint)
 
     def verifies(self, data: bytes, signature: bytes) -> bool:
         """Tell whether ``signature`` is that of ``data``; its length must be exact (RFC 7518, section 3.4)."""
