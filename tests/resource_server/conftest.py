@@ -11,9 +11,9 @@ import pytest
 from accredit.core.secret import Secret
 from accredit.devserver import DevClient, DevConfig, DevServer
 from accredit.testing import TokenMaker
+from accredit.verifier import TokenVerifier, TrustedIssuer
 from tests.resource_server.apps import ASGI, EVERY
 from tests.resource_server.serving import serve_asgi, serve_wsgi
-from tests.resource_server.support import Both, PlainVerifier
 
 SCOPES = ("orders:base", "orders:read", "orders:write")
 
@@ -38,15 +38,15 @@ def tokens(server: DevServer) -> TokenMaker:
 
 
 @pytest.fixture
-def verifier(server: DevServer) -> Both:
-    return Both(PlainVerifier(server))
+def verifier(server: DevServer) -> Iterator[TokenVerifier]:
+    with TokenVerifier(TrustedIssuer(server.issuer, server.config.default_audience)) as made:
+        yield made
 
 
 @pytest.fixture(scope="session")
 def services(server: DevServer) -> Iterator[dict[str, str]]:
     """Give the URL of each service."""
-    with ExitStack() as stack:
-        verifier = Both(PlainVerifier(server))
+    with TokenVerifier(TrustedIssuer(server.issuer, server.config.default_audience)) as verifier, ExitStack() as stack:
         yield {
             name: stack.enter_context((serve_asgi if name in ASGI else serve_wsgi)(make(verifier)))
             for name, make in EVERY.items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import socket
 import subprocess
@@ -61,7 +62,7 @@ def serve_asgi(app: Any, **settings: Any) -> Iterator[str]:
 
 
 class _Quiet(WSGIRequestHandler):
-    def log(self, type: str, message: str, *args: Any) -> None:
+    def log(self, *_: Any) -> None:
         pass
 
 
@@ -87,16 +88,12 @@ def raw(url: str, path: str = "/orders", *fields: bytes, method: str = "GET", bo
         lines.append(b"Content-Length: %d" % len(body))
     lines.append(b"Connection: close")
     with socket.create_connection((where.hostname or "", where.port or 0), timeout=30) as sock:
-        try:
+        with contextlib.suppress(ConnectionError):  # refused before all of it was sent: the answer is there to be read
             sock.sendall(b"\r\n".join(lines) + b"\r\n\r\n" + body)
-        except ConnectionError:
-            pass  # Refused before all of it was sent: the answer is there to be read.
         received = bytearray()
-        try:
+        with contextlib.suppress(ConnectionResetError):
             while part := sock.recv(65536):
                 received += part
-        except ConnectionResetError:
-            pass
     return _parsed(bytes(received), chunked=True)
 
 

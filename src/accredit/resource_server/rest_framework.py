@@ -51,8 +51,8 @@ class Caller:
         is_authenticated: True.
         is_anonymous: False.
         is_active: True.
-        pk: the subject of the token, which is what throttling counts by.
-        username: the client id.
+        pk: the subject of the token (its client where it names none), which is what throttling counts by.
+        username: the client id (the subject where it names none).
 
     """
 
@@ -63,8 +63,8 @@ class Caller:
     def __init__(self, token: Any) -> None:
         """Keep the token."""
         self.token = token
-        self.pk: str = token.subject
-        self.username: str = token.client_id
+        self.pk: str = token.subject or token.client_id or ""
+        self.username: str = token.client_id or token.subject or ""
 
     def __str__(self) -> str:
         """Return the client id."""
