@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from accredit.core.access_token import AccessTokenPolicy, verify_access_token
-from accredit.core.explaining import CHECKS, Explanation, explain_access_token
+from accredit.core.access_token import AccessTokenPolicy, read_access_token, verify_access_token
+from accredit.core.explaining import CHECKS, Explanation, _Mended, explain_access_token
 from accredit.core.jose import SigningKey, import_public_jwk, sign_jws
 from accredit.core.jwks import KeySet
 from accredit.core.profiles import PROFILES
@@ -221,3 +221,12 @@ def test_it_says_what_verifying_says(claims: dict[str, object], profile: str, ki
 def test_details_hold_nothing_of_the_token() -> None:
     text = token(aud="canary-aud", iss="canary-iss", sub=["canary-sub"], client_id="canary", jti={"canary": 1})
     assert "canary" not in str(explain(text).checks)
+
+
+def test_it_gives_up_rather_than_go_on_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("accredit.core.explaining._MOST_FAULTS", 1)
+    found = explain(token(header={"typ": "JWT"}, aud="z"))
+    assert "type" in failed(found)
+    assert "expiry" in unknown(found)
+    presented = read_access_token(token(), algorithms=("ES256",))
+    assert not _Mended(presented, POLICY, NOW).mend("claims", "a fault that names nothing")
