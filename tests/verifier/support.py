@@ -187,6 +187,10 @@ class World:
         except BaseException as error:
             return error
 
+    def accepts(self, token: str) -> bool:
+        """Tell whether a token is accepted."""
+        return isinstance(self.verdict(token), VerifiedToken)
+
     def reason(self, token: str) -> str:
         """Return why a token is refused; it must be."""
         outcome = self.verdict(token)
