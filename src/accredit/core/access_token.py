@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Final, NamedTuple, NoReturn
 
@@ -26,6 +27,7 @@ MAX_LEEWAY: Final = 300.0
 DEFAULT_ALGORITHMS: Final = ("ES256", "RS256", "PS256", "EdDSA", "Ed25519")
 _MAX_AUDIENCES: Final = 100
 _MAX_SCOPES: Final = 1000
+_MAX_KEPT_SCOPE: Final = 512
 _LAST_SECOND: Final = 253402300799  # 9999-12-31T23:59:59Z
 _MAX_PAYLOAD: Final = 16 * 1024
 _MAX_DEPTH: Final = 16
@@ -145,7 +147,6 @@ class VerifiedToken:
         return all(scope in self.scope for scope in needed)
 
 
-@dataclass(frozen=True, slots=True)
 class PresentedToken:
     """A JWT whose form is right and whose signature has not been verified. It shows what chooses the keys, no more.
 
@@ -156,11 +157,16 @@ class PresentedToken:
 
     """
 
-    issuer: str | None
-    algorithm: str
-    kid: str | None
-    _jws: CompactJws = field(repr=False, kw_only=True)
-    _claims: dict[str, object] = field(repr=False, kw_only=True)
+    __slots__ = ("_claims", "_jws", "algorithm", "issuer", "kid")
+
+    def __init__(self, jws: CompactJws, claims: Mapping[str, object]) -> None:
+        """Keep the parts. One is made for every token, so it is no dataclass: that would take twice as long."""
+        issuer = claims.get("iss")
+        self.issuer = issuer if isinstance(issuer, str) else None
+        self.algorithm = jws.algorithm
+        self.kid = jws.kid
+        self._jws = jws
+        self._claims = claims
 
 
 class Verification(NamedTuple):
@@ -189,8 +195,7 @@ def read_access_token(token: str, *, algorithms: Collection[str]) -> PresentedTo
         claims = None
     if claims is None:
         _deny("the claims of the token are not a strict JSON object", "malformed")
-    issuer = claims.get("iss")
-    return PresentedToken(issuer if isinstance(issuer, str) else None, jws.algorithm, jws.kid, _jws=jws, _claims=claims)
+    return PresentedToken(jws, MappingProxyType(claims))
 
 
 def verify_presented(presented: PresentedToken, keys: KeySet, policy: AccessTokenPolicy, *, now: float) -> Verification:
@@ -273,7 +278,7 @@ def validate_access_token(
         audience=audience,
         issued_at=issued_at,
         expires_at=expires_at,
-        claims=MappingProxyType(dict(claims)),
+        claims=claims if isinstance(claims, MappingProxyType) else MappingProxyType(dict(claims)),
         issuer=policy.issuer,
     )
 
@@ -431,10 +436,15 @@ def read_scope(claims: Mapping[str, object], profile: TokenProfile) -> tuple[str
     try:
         if isinstance(value, list) and len(value) <= _MAX_SCOPES:
             return tuple(dict.fromkeys(check_scope_token(_scope_text(each)) for each in value))
-        return parse_scope_member(value)
+        short = isinstance(value, str) and len(value) <= _MAX_KEPT_SCOPE
+        return _kept_scope(value) if short else parse_scope_member(value)
     except StrictError:
         pass
     _deny("the scope of the token is malformed", "scope")
+
+
+# The same few for all tokens of an API; longer ones are parsed each time, so that nobody can fill memory.
+_kept_scope = lru_cache(maxsize=256)(parse_scope_member)
 
 
 def _scope_text(value: object) -> str:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final, Literal, NoReturn
+from typing import Final, Literal, NamedTuple, NoReturn
 from urllib.parse import urlencode
 
 from accredit.core.access_token import (
@@ -49,12 +49,24 @@ MAX_RESPONSE_BYTES: Final = 256 * 1024
 SIGNED_MEDIA_TYPE: Final = "application/token-introspection+jwt"
 _SIGNED_TYPE: Final = "token-introspection+jwt"
 _NAME: Final = "the introspection endpoint"
+_UNKNOWN_KEY: Final = "the key that signed it is not known"
 #: Seconds for which an active token may be kept at most, and an inactive one.
 MAX_KEPT: Final = 300.0
 MAX_INACTIVE_KEPT: Final = 5.0
 _ACCESS_TOKEN_USES: Final = frozenset({"access", "access_token"})
 
 Which = Literal["opaque", "all", "only"]
+
+
+class UnknownKey(NamedTuple):
+    """A signed response by a key that is not among those known; a newer set may have it.
+
+    Attributes:
+        error: what it amounts to when there is no newer set.
+
+    """
+
+    error: MalformedResponseError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,7 +166,7 @@ def parse_introspection(
     endpoint: str,
     now_wall: float,
     lenient_content_type: bool = False,
-) -> VerifiedToken | InvalidTokenError | AuthorizationServerError:
+) -> VerifiedToken | InvalidTokenError | AuthorizationServerError | UnknownKey:
     """Return the active token, why it is refused, or the error that the response amounts to.
 
     Args:
@@ -181,12 +193,13 @@ def parse_introspection(
     if not problem and not isinstance(claims.get("active"), bool):
         problem = "it does not say whether the token is active"
     if problem:
-        return MalformedResponseError(
+        malformed = MalformedResponseError(
             f"the introspection response is malformed: {problem}.",
             advice="Nothing of it was kept. Check that the URL is the introspection endpoint (RFC 7662).",
             endpoint=endpoint,
             status=response.status,
         )
+        return UnknownKey(malformed) if problem == _UNKNOWN_KEY else malformed
     outcome: VerifiedToken | InvalidTokenError
     try:
         outcome = _judge(claims, policy, settings, now_wall)
@@ -222,6 +235,8 @@ def _signed_claims(
         payload = verify_jws(jws, candidates)
     except InvalidTokenError as error:
         reason = error.reason
+    if reason == "key":
+        raise StrictError(_UNKNOWN_KEY)
     if reason:
         raise StrictError(f"its signature cannot be verified ({reason})")
     # Anything else that the server signs, such as an access token, must not pass for a statement about one.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Final, NoReturn
@@ -23,6 +22,7 @@ from accredit.core.jwk import (
     import_private_jwk,
     import_private_pem,
     import_public_jwk,
+    plain_name,
     same_algorithm,
 )
 from accredit.core.strict import StrictError, b64url_decode, b64url_encode, parse_json_object
@@ -42,6 +42,7 @@ __all__ = [
     "import_public_jwk",
     "is_compact_jws",
     "parse_jws",
+    "plain_name",
     "same_algorithm",
     "sign_jws",
     "unverified_payload",
@@ -54,7 +55,6 @@ _MAX_HEADER_DEPTH: Final = 8
 _MAX_KEPT_HEADER: Final = 512
 
 
-@dataclass(frozen=True, slots=True)
 class CompactJws:
     """A compact JWS whose form is right and whose signature has not been verified: it shows its header only.
 
@@ -65,12 +65,25 @@ class CompactJws:
 
     """
 
-    header: Mapping[str, object]
-    algorithm: str
-    kid: str | None
-    _payload: bytes = field(repr=False, kw_only=True)
-    _signed: bytes = field(repr=False, kw_only=True)
-    _signature: bytes = field(repr=False, kw_only=True)
+    __slots__ = ("_payload", "_signature", "_signed", "algorithm", "header", "kid")
+
+    def __init__(
+        self,
+        header: Mapping[str, object],
+        algorithm: str,
+        kid: str | None,
+        *,
+        payload: bytes,
+        signed: bytes,
+        signature: bytes,
+    ) -> None:
+        """Keep the parts. One is made for every token, so it is no dataclass: that would take twice as long."""
+        self.header = header
+        self.algorithm = algorithm
+        self.kid = kid
+        self._payload = payload
+        self._signed = signed
+        self._signature = signature
 
 
 def sign_jws(payload: bytes, key: SigningKey, *, header: Mapping[str, object] | None = None) -> str:
@@ -125,9 +138,9 @@ def parse_jws(token: str, *, algorithms: Collection[str], max_bytes: int = MAX_T
         header,
         _header_algorithm(header, algorithms),
         _header_kid(header),
-        _payload=payload,
-        _signed=token[: len(head) + 1 + len(body)].encode("ascii"),
-        _signature=signature,
+        payload=payload,
+        signed=token[: len(head) + 1 + len(body)].encode("ascii"),
+        signature=signature,
     )
 
 
@@ -152,14 +165,15 @@ def find_key(jws: CompactJws, keys: Sequence[VerificationKey]) -> VerificationKe
         InvalidTokenError: reason ``key`` (no key of that algorithm) or ``signature``.
 
     """
-    candidates = [key for key in keys if same_algorithm(key.algorithm, jws.algorithm)]
+    plain = plain_name(jws.algorithm)
+    candidates = [key for key in keys if key.algorithm == plain]
     if not candidates:
         _deny("no key for the algorithm of the token", "key")
-    found = next((key for key in candidates if key.verifies(jws._signed, jws._signature)), None)  # noqa: SLF001 - its own
-    if found is None:
-        # Nothing about the kind of failure: what is wrong with a signature is nobody's business.
-        _deny("the signature of the token is wrong", "signature")
-    return found
+    for key in candidates:
+        if key.verifies(jws._signed, jws._signature):  # noqa: SLF001 - nobody else has a use for them
+            return key
+    # Nothing about the kind of failure: what is wrong with a signature is nobody's business.
+    return _deny("the signature of the token is wrong", "signature")
 
 
 def verify_jws(jws: CompactJws, keys: Sequence[VerificationKey]) -> bytes:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from accredit.core.jose import VerificationKey, import_public_jwk, same_algorithm
+from accredit.core.jose import VerificationKey, import_public_jwk, plain_name
 from accredit.core.messages import Response
 from accredit.core.strict import StrictError, parse_json_object
 from accredit.errors import ConfigurationError, MalformedResponseError
@@ -43,9 +43,8 @@ class KeySet:
 
         A token without ``kid`` gets at most :data:`MAX_CANDIDATES` keys, so that it cannot buy a hundred verifications.
         """
-        fitting = [key for key in self.keys if same_algorithm(key.algorithm, algorithm)]
-        if kid is not None:
-            fitting = [key for key in fitting if key.kid == kid]
+        plain = plain_name(algorithm)
+        fitting = [key for key in self.keys if key.algorithm == plain and (kid is None or key.kid == kid)]
         return tuple(fitting[:MAX_CANDIDATES])
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeVar
 from accredit.core.access_token import VerifiedToken
 from accredit.core.discovery import ATTEMPTS, failure_error, is_fatal, metadata_of
 from accredit.core.effects import Credential, Flow, ServerTrouble, now, pause, random, read_secret, send
-from accredit.core.introspection import Introspection, introspection_request, parse_introspection
+from accredit.core.introspection import Introspection, UnknownKey, introspection_request, parse_introspection
 from accredit.core.jwks import MAX_JWKS_BYTES, KeySet, freshness, parse_jwks
 from accredit.core.messages import Failure, Request, Response
 from accredit.core.metadata import ServerMetadata
@@ -49,6 +49,19 @@ class FetchedKeys(NamedTuple):
     since: float
 
 
+class Answer(NamedTuple):
+    """What came of a question about a token.
+
+    Attributes:
+        outcome: the token, why it is refused, or why nothing is known.
+        fetched: keys that had to be fetched to verify the answer, or None.
+
+    """
+
+    outcome: VerifiedToken | InvalidTokenError | Refused
+    fetched: FetchedKeys | None = None
+
+
 class Refused(NamedTuple):
     """Introspection that could not be had.
 
@@ -60,10 +73,6 @@ class Refused(NamedTuple):
 
     error: AuthorizationServerError | ConfigurationError
     credential: str = ""
-
-
-_Said = VerifiedToken | InvalidTokenError | AuthorizationServerError
-Introspected = VerifiedToken | InvalidTokenError | Refused
 
 
 def fetch_keys(trust: TrustedIssuer) -> Flow[FetchedKeys | ServerTrouble]:
@@ -83,8 +92,14 @@ def fetch_keys(trust: TrustedIssuer) -> Flow[FetchedKeys | ServerTrouble]:
 
 
 def introspect(
-    trust: TrustedIssuer, settings: Introspection, token: str, *, keys: KeySet | None, refused: Refused | None
-) -> Flow[Introspected]:
+    trust: TrustedIssuer,
+    settings: Introspection,
+    token: str,
+    *,
+    keys: KeySet | None,
+    may_fetch: bool,
+    refused: Refused | None,
+) -> Flow[Answer]:
     """Ask the authorization server about a token (RFC 7662).
 
     Args:
@@ -92,6 +107,7 @@ def introspect(
         settings: how to ask.
         token: the token.
         keys: the keys of the issuer, for a signed response (RFC 9701).
+        may_fetch: whether keys may be fetched anew for a response by a key that is not known.
         refused: the refusal of a credential that still holds; nothing is sent while the credential is the same.
 
     """
@@ -99,47 +115,69 @@ def introspect(
     deadline = start.local + trust.deadline
     credential = yield from read_secret(settings.client_auth.source)
     if isinstance(credential, ConfigurationError):
-        return Refused(credential)
+        return Answer(Refused(credential))
     if refused is not None and refused.credential == credential.tag:
-        return refused
+        return Answer(refused)
     url = yield from _place(trust, deadline, settings.endpoint, "introspection_endpoint")
     if not isinstance(url, str):
-        return Refused(url)
-    outcome = yield from _introspect_once(trust, settings, token, keys, url, credential, deadline)
+        return Answer(Refused(url))
+    asking = _Asking(trust, settings, token, url, deadline)
+    outcome, fetched = yield from _introspect_once(asking, keys, credential, may_fetch=may_fetch)
     if isinstance(outcome, CredentialRefusedError):
         # The source may have been rotated while this process held the old secret: one immediate try, only if so.
         again = yield from read_secret(settings.client_auth.source)
         if isinstance(again, Credential) and again.tag != credential.tag:
             credential = again
-            outcome = yield from _introspect_once(trust, settings, token, keys, url, credential, deadline)
+            outcome, fetched = yield from _introspect_once(asking, keys, credential, may_fetch=may_fetch)
     if isinstance(outcome, VerifiedToken | InvalidTokenError):
-        return outcome
-    return Refused(outcome, credential.tag if isinstance(outcome, CredentialRefusedError) else "")
+        return Answer(outcome, fetched)
+    tag = credential.tag if isinstance(outcome, CredentialRefusedError) else ""
+    return Answer(Refused(outcome, tag), fetched)
+
+
+class _Asking(NamedTuple):
+    trust: TrustedIssuer
+    settings: Introspection
+    token: str
+    url: str
+    deadline: float
 
 
 def _introspect_once(
-    trust: TrustedIssuer,
-    settings: Introspection,
-    token: str,
-    keys: KeySet | None,
-    url: str,
-    credential: Credential,
-    deadline: float,
-) -> Flow[VerifiedToken | InvalidTokenError | ServerTrouble]:
+    asking: _Asking, keys: KeySet | None, credential: Credential, *, may_fetch: bool
+) -> Flow[tuple[VerifiedToken | InvalidTokenError | ServerTrouble, FetchedKeys | None]]:
+    trust, settings, token, url, deadline = asking
     request = introspection_request(token, settings, url, credential.secret)
+    answered: list[tuple[Response, float]] = []
 
-    def judge(response: Response, wall: float, _: float) -> _Said:
+    def parse(
+        response: Response, wall: float, known: KeySet | None
+    ) -> VerifiedToken | InvalidTokenError | AuthorizationServerError | UnknownKey:
         return parse_introspection(
             response,
             trust.policy,
             settings,
-            keys=keys,
+            keys=known,
             endpoint=url,
             now_wall=wall,
             lenient_content_type=trust.lenient_content_type,
         )
 
-    return (yield from _ask(request, _INTROSPECTION, deadline, judge))
+    def judge(
+        response: Response, wall: float, _: float
+    ) -> VerifiedToken | InvalidTokenError | AuthorizationServerError | UnknownKey:
+        answered.append((response, wall))
+        return parse(response, wall, keys)
+
+    outcome = yield from _ask(request, _INTROSPECTION, deadline, judge)
+    fetched: FetchedKeys | None = None
+    if isinstance(outcome, UnknownKey) and may_fetch:
+        # The server signs with a new key: the answer that is there already is read again with newer ones.
+        found = yield from fetch_keys(trust)
+        if isinstance(found, FetchedKeys):
+            fetched = found
+            outcome = parse(*answered[-1], fetched.keys)
+    return (outcome.error if isinstance(outcome, UnknownKey) else outcome), fetched
 
 
 def _place(trust: TrustedIssuer, deadline: float, configured: str | None, member: str) -> Flow[str | ServerTrouble]:

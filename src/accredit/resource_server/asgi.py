@@ -20,7 +20,7 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any, Final
 
 from accredit.core.guard_rules import GuardRule, Rules
-from accredit.core.guarding import Refusal, RequiredScope, carries_token, is_form, required_scope
+from accredit.core.guarding import Refusal, carries_token, is_form, required_scope
 from accredit.core.protected_resource import ResourceMetadata
 from accredit.errors import ConfigurationError
 from accredit.resource_server.guard import TOKEN, AsyncVerifier, Guard, Verifier
@@ -107,37 +107,29 @@ class AsgiGuard(Guard):
         if needed is None:
             await self._app(scope, receive, send)
             return
-        admitted = await self.admit_async(
-            [value for name, value in scope["headers"] if name == b"authorization"], needed
-        )
+        fields: list[bytes] = []
+        form = False
+        for name, value in scope["headers"]:
+            if name == b"authorization":
+                fields.append(value)
+            elif name == b"content-type":
+                form = form or is_form((value,))
+        admitted = await self.admit_async(fields, needed)
         if not isinstance(admitted, Refusal):
-            refusal, receive = await self.second_token(scope, receive, needed)
-            if refusal is None:
-                await self._app(self._with_token(scope, admitted), receive, send)
+            again = receive
+            found = carries_token(scope.get("query_string", b""))
+            if form and kind == "http" and not found:
+                body, again = await _look_ahead(receive)
+                found = carries_token(body)
+            if not found:
+                # A copy: what is outside of the guard shall not see what it put in.
+                await self._app({**scope, TOKEN: admitted}, again, send)
                 return
-            admitted = refusal
+            admitted = self.refused(self.policy.several_methods(needed))
         if kind == "http":
             await send_refusal(send, admitted, head=method == "HEAD")
         else:
             await deny_websocket(scope, receive, send, admitted)
-
-    async def second_token(
-        self, scope: Scope, receive: Receive, needed: RequiredScope
-    ) -> tuple[Refusal | None, Receive]:
-        """Look for another token in query and form (RFC 6750, section 2); return what to receive from afterwards."""
-        found = carries_token(scope.get("query_string", b""))
-        if (
-            not found
-            and scope["type"] == "http"
-            and is_form([value for name, value in scope["headers"] if name == b"content-type"])
-        ):
-            form, receive = await _look_ahead(receive)
-            found = carries_token(form)
-        return (self.refused(self.policy.several_methods(needed)) if found else None), receive
-
-    def _with_token(self, scope: Scope, token: Any) -> Scope:
-        # A copy: what is outside of the guard shall not see what it put in.
-        return {**scope, TOKEN: token}
 
     def _is_metadata(self, whole: str, path: str, method: str) -> bool:
         return self._metadata_path in {whole, path} and method in {"GET", "HEAD"}

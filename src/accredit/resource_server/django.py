@@ -109,8 +109,8 @@ class DjangoGuard(Guard):
         if metadata is None:
             raise ConfigurationError("this guard has no metadata.", advice="Give it metadata=...", key="metadata")
 
-        def document(_request: HttpRequest) -> HttpResponse:
-            return HttpResponse(metadata.document, headers=dict(metadata.headers))
+        def document(request: HttpRequest) -> HttpResponse:
+            return _response(request, metadata.document, 200, metadata.headers)
 
         return path(metadata.path.removeprefix("/"), document, name="oauth-protected-resource")
 
@@ -118,9 +118,14 @@ class DjangoGuard(Guard):
         if not isinstance(admitted, Refusal) and second_token(request):
             admitted = self.refused(self.policy.several_methods(needed))
         if isinstance(admitted, Refusal):
-            return HttpResponse(admitted.body, status=admitted.status, headers=dict(admitted.all_headers))
+            return _response(request, admitted.body, admitted.status, admitted.all_headers)
         setattr(request, _NAME, admitted)
         return None
+
+
+def _response(request: HttpRequest, body: bytes, status: int, headers: Iterable[tuple[str, str]]) -> HttpResponse:
+    # Not every server takes the body off an answer to HEAD.
+    return HttpResponse(b"" if request.method == "HEAD" else body, status=status, headers=dict(headers))
 
 
 def second_token(request: HttpRequest) -> bool:

@@ -23,12 +23,12 @@ class Verified(Protocol):
     """What a guard needs of a verified token; :class:`accredit.core.access_token.VerifiedToken` is one."""
 
     @property
-    def subject(self) -> str:
-        """Whom the token is about: ``sub``."""
+    def subject(self) -> str | None:
+        """Whom the token is about, if it says so."""
 
     @property
-    def client_id(self) -> str:
-        """Which client it was issued to: ``client_id``."""
+    def client_id(self) -> str | None:
+        """Which client it was issued to, if it says so."""
 
     @property
     def scope(self) -> tuple[str, ...]:
@@ -125,10 +125,10 @@ class Guard:
             ConfigurationError: the verifier is for asynchronous code only.
 
         """
+        verify = _need(self._verify, "synchronous")
         token = self.policy.read(fields, needed)
         if isinstance(token, Refusal):
             return self.refused(token)
-        verify = _need(self._verify, "synchronous")
         try:
             return verify(token)
         except AccreditError as error:
@@ -154,10 +154,10 @@ class Guard:
             ConfigurationError: the verifier is for code that blocks only: it would stop the event loop.
 
         """
+        verify = _need(self._verify_async, "asynchronous")
         token = self.policy.read(fields, needed)
         if isinstance(token, Refusal):
             return self.refused(token)
-        verify = _need(self._verify_async, "asynchronous")
         try:
             verified = await verify(token)
         except AccreditError as error:

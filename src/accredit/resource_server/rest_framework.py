@@ -17,7 +17,8 @@ Example::
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 try:
@@ -40,7 +41,15 @@ from accredit.resource_server.django import second_token
 from accredit.resource_server.guard import Guard
 from accredit.resource_server.wsgi import authorization
 
-__all__ = ["Caller", "RequiresScope", "TokenAuthentication", "TokenRefused", "requires", "token_authentication"]
+__all__ = [
+    "Caller",
+    "RequiresScope",
+    "TokenAuthentication",
+    "TokenRefused",
+    "requires",
+    "requires_by_method",
+    "token_authentication",
+]
 
 
 class Caller:
@@ -51,8 +60,8 @@ class Caller:
         is_authenticated: True.
         is_anonymous: False.
         is_active: True.
-        pk: the subject of the token, which is what throttling counts by.
-        username: the client id.
+        pk: the subject of the token (its client where it names none), which is what throttling counts by.
+        username: the client id (the subject where it names none).
 
     """
 
@@ -63,8 +72,8 @@ class Caller:
     def __init__(self, token: Any) -> None:
         """Keep the token."""
         self.token = token
-        self.pk: str = token.subject
-        self.username: str = token.client_id
+        self.pk: str = token.subject or token.client_id or ""
+        self.username: str = token.client_id or token.subject or ""
 
     def __str__(self) -> str:
         """Return the client id."""
@@ -150,6 +159,12 @@ class RequiresScope(BasePermission):  # type: ignore[misc]  # the framework is u
     """Permits requests whose token has the scope; :func:`requires` makes one."""
 
     needed: ClassVar[RequiredScope] = RequiredScope()
+    by_method: ClassVar[Mapping[str, RequiredScope]] = MappingProxyType({})
+
+    @classmethod
+    def needed_for(cls, method: str) -> RequiredScope:
+        """Return the scope that requests with this HTTP method need."""
+        return cls.by_method.get("GET" if method == "HEAD" else method, cls.needed)
 
     def has_permission(self, request: Request, view: object) -> bool:
         """Tell whether the request has a token; the framework answers 401 when it has none.
@@ -162,7 +177,7 @@ class RequiresScope(BasePermission):  # type: ignore[misc]  # the framework is u
         authenticator = request.successful_authenticator
         if not isinstance(authenticator, TokenAuthentication):
             return False
-        judged = authenticator.judge(request.auth, self.needed)
+        judged = authenticator.judge(request.auth, self.needed_for(request.method))
         if judged is not None:
             raise TokenRefused(judged)
         return True
@@ -189,11 +204,34 @@ def requires(scope: str | Iterable[str] = (), *, any_of: str | Iterable[str] = (
     return RequiresThisScope
 
 
+def requires_by_method(scopes: Mapping[str, str | Iterable[str]]) -> type[RequiresScope]:
+    """Return a permission class: ``requires_by_method({"GET": "orders:read", "POST": "orders:write"})``.
+
+    ``GET`` is for ``HEAD`` as well. A method that is not named needs every scope of all the others.
+
+    Args:
+        scopes: the scopes that a request needs, by HTTP method.
+
+    Raises:
+        ConfigurationError: one of them is no scope, or no method.
+
+    """
+    if not all(isinstance(name, str) and name.isascii() and name.isupper() for name in scopes):
+        raise ConfigurationError("it is no HTTP method.", advice="Write 'GET'.", key="scopes")
+    demanded = {name: required_scope(scope) for name, scope in scopes.items()}
+
+    class RequiresScopeByMethod(RequiresScope):
+        needed = RequiredScope(tuple(dict.fromkeys(scope for each in demanded.values() for scope in each.all_of)))
+        by_method = MappingProxyType(demanded)
+
+    return RequiresScopeByMethod
+
+
 def needed_scope(request: Request) -> RequiredScope:
     """Return the scope that the permission classes of the view demand, to name it in challenges."""
     view = (getattr(request, "parser_context", None) or {}).get("view")
     demanded = [
-        each.needed
+        each.needed_for(request.method)
         for each in getattr(view, "permission_classes", ())
         if isinstance(each, type) and issubclass(each, RequiresScope)
     ]

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from accredit.core.access_token import Verification, VerifiedToken
 from accredit.core.introspection import Introspection
 from accredit.core.jwks import KeySet
-from accredit.core.verification import Refused, introspect
+from accredit.core.verification import Answer, Refused, introspect
 from accredit.core.verification_events import IntrospectionFailed, TokenRejected, VerificationEvent
 from accredit.errors import AccreditError, InvalidTokenError, ThrottledError, UnreachableError
 from accredit.runtime.desk import Desk
@@ -92,11 +92,12 @@ class Questions:
                     retry_after=_BUSY_SECONDS,
                 )
             flight = self.asked[digest] = Flight()
-            refused = trusted.held
+            refused = trusted.held if now < trusted.held_until else None
+            may_fetch = trusted.trust.pinned_keys is None and trusted.search_rest(now) <= 0
         question = _Question(trusted, settings, digest, verified, flight)
         desk.run(
             trusted.origin,
-            lambda: introspect(trusted.trust, settings, token, keys=keys, refused=refused),
+            lambda: introspect(trusted.trust, settings, token, keys=keys, may_fetch=may_fetch, refused=refused),
             lambda result, seconds: self._land(question, result, seconds),
         )
         return flight
@@ -136,8 +137,14 @@ class Questions:
         desk = self._desk
         event: VerificationEvent | None = None
         outcome: VerifiedToken | AccreditError
+        fetched = result.fetched if isinstance(result, Answer) else None
+        if isinstance(result, Answer):
+            result = result.outcome
         with desk.lock:
             now = desk.now()
+            if fetched is not None:
+                trusted.searched_at = now
+                self._verdicts.withdraw(trusted, trusted.adopt(fetched, desk.jitter()))
             self.asked.pop(question.digest, None)
             if isinstance(result, VerifiedToken):
                 trusted.release()
