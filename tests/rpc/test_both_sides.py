@@ -31,8 +31,8 @@ def flavour(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def service(flavour: str, server: DevServer, portal: BlockingPortal, leaf: Leaf) -> Iterator[Running]:
-    with verifier_of(server) as verifier, guarded_server(flavour, verifier, portal, leaf=leaf) as running:
+def service(flavour: str, server: DevServer, portal: BlockingPortal, leaf: Leaf, clock: JumpClock) -> Iterator[Running]:
+    with verifier_of(server, clock=clock) as verifier, guarded_server(flavour, verifier, portal, leaf=leaf) as running:
         yield running
 
 
@@ -78,7 +78,7 @@ def test_wrong_scope(make_client: Callable[..., Client], auth: AccreditAuth, ser
     scope = "orders:read" if kind == "stream_unary" else "orders:write"
     client = make_client(auth.using(scope=scope))
     with pytest.raises(grpc.RpcError) as caught:
-        client.call(kind)
+        client.call(kind, None if kind.startswith("unary") else iter(()))
     assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
     # A newer token would not help, and none is asked for.
     assert server.count("/token") == 2
@@ -100,8 +100,7 @@ def test_no_token(library: str, service: Running, authority: Authority, portal: 
             close_aio(stack, portal, channel)
             client = AioClient(channel, portal)
         with pytest.raises(grpc.RpcError) as caught:
-            # Nothing to send, so that there is nothing but the end of the call.
-            client.call(kind, b"a" if kind.startswith("unary") else [])
+            client.call(kind, b"a" if kind.startswith("unary") else iter(()))
         assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
 
 
@@ -122,6 +121,7 @@ def test_a_token_that_expires_in_mid_stream(client: Client, server: DevServer, m
     def expire() -> None:
         server.advance_clock(token.lifetime)
         clock.expire(token)
+        clock.wall_shift += token.lifetime
 
     if isinstance(client, BlockingClient):
         turn = threading.Semaphore(1)
@@ -131,7 +131,7 @@ def test_a_token_that_expires_in_mid_stream(client: Client, server: DevServer, m
                 assert turn.acquire(timeout=PATIENCE)
                 yield word
 
-        heard = []
+        heard: list[bytes] = []
         for response in client.stub("stream_stream")(talk(), timeout=PATIENCE):
             if not heard:
                 expire()
