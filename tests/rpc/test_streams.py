@@ -181,6 +181,26 @@ def test_a_conversation(client: Client, door: Door) -> None:
     assert client.portal.call(scenario, client) == EXPECTED["stream_stream"]
 
 
+@STREAMS
+@pytest.mark.parametrize("ending", ["healed", "refused"])
+def test_a_server_that_does_not_wait_for_requests(client: Client, door: Door, server: DevServer,
+                                                  manager: TokenManager, kind: str, ending: str) -> None:  # fmt: skip
+    """grpc.aio by itself says INTERNAL in about a third of these (grpc/grpc#36066), whatever the server said."""
+    door.listens = False
+    for number in range(15):
+        code = grpc.StatusCode.UNAUTHENTICATED if ending == "healed" else grpc.StatusCode.PERMISSION_DENIED
+        door.refuse_token(manager.get().value, code=code)
+        if ending == "healed":
+            assert client.call(kind, [b"a", b"b"]) == EXPECTED[kind]
+            assert server.count("/token") == number + 2
+        else:
+            with pytest.raises(grpc.RpcError) as caught:
+                client.call(kind, [b"a", b"b"])
+            assert (caught.value.code(), caught.value.details()) == (code, "not with that token")
+            assert dict(caught.value.trailing_metadata())  # type: ignore[arg-type]  # pairs
+    assert door.count == (30 if ending == "healed" else 15)
+
+
 # -- after the first response --------------------------------------------------------------------------------------
 
 
