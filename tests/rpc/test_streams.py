@@ -16,7 +16,7 @@ from grpc import aio
 from accredit import TokenManager
 from accredit.devserver import DevServer
 from accredit.integrations.grpc import AccreditAuth
-from tests.rpc.conftest import Client
+from tests.rpc.conftest import AGED, Client
 from tests.rpc.service import (
     EXPECTED,
     PATIENCE,
@@ -29,6 +29,7 @@ from tests.rpc.service import (
     path,
     root_credentials,
 )
+from tests.runtime.support import JumpClock
 from tests.support.certificates import Authority, Leaf
 
 STREAMS = pytest.mark.parametrize("kind", ["stream_unary", "stream_stream"])
@@ -183,11 +184,13 @@ def test_a_conversation(client: Client, door: Door) -> None:
 
 @STREAMS
 @pytest.mark.parametrize("ending", ["healed", "refused"])
-def test_a_server_that_does_not_wait_for_requests(client: Client, door: Door, server: DevServer,
-                                                  manager: TokenManager, kind: str, ending: str) -> None:  # fmt: skip
+def test_a_server_that_does_not_wait_for_requests(
+    client: Client, door: Door, server: DevServer, manager: TokenManager, clock: JumpClock, kind: str, ending: str
+) -> None:
     """grpc.aio by itself says INTERNAL in about a third of these (grpc/grpc#36066), whatever the server said."""
     door.listens = False
     for number in range(15):
+        clock.shift += AGED  # no second of patience
         code = grpc.StatusCode.UNAUTHENTICATED if ending == "healed" else grpc.StatusCode.PERMISSION_DENIED
         door.refuse_token(manager.get().value, code=code)
         if ending == "healed":
