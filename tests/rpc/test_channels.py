@@ -165,6 +165,23 @@ def test_other_interceptors_see_each_call(auth: AccreditAuth, door: Door, servic
     assert seen[-1] == ("aio", 0)
 
 
+def test_details_of_a_call_do_not_print_the_token(auth: AccreditAuth, door: Door, manager: TokenManager,
+                                                  service: Running, authority: Authority) -> None:  # fmt: skip
+    printed: list[str] = []
+
+    class Logger(grpc.UnaryUnaryClientInterceptor):
+        def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
+            printed.extend([repr(details), str(details)])
+            return continuation(details, request)
+
+    with grpc.secure_channel(service.target, root_credentials(authority.pem)) as channel:
+        carrying = grpc.intercept_channel(channel, auth.interceptor(f"https://localhost:{service.port}"), Logger())
+        assert BlockingClient(carrying).call("unary_unary") == b"got a"
+    assert door.tokens == [manager.get().value]
+    assert printed
+    assert not any(manager.get().value in text for text in printed)
+
+
 def test_either_face_of_a_manager_will_do(door: Door, service: Running, authority: Authority,
                                           manager: TokenManager) -> None:  # fmt: skip
     auth = AccreditAuth(manager.asynchronous())

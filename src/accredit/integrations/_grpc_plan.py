@@ -54,6 +54,10 @@ class _Fields(NamedTuple):
 class CallDetails(_Fields, grpc.ClientCallDetails):
     """The details of a call on a synchronous channel, of which gRPC only gives the interface."""
 
+    def __repr__(self) -> str:
+        """Show the method: the metadata hold the token, and interceptors of others may log what they see."""
+        return f"<details of a call of {self.method}>"
+
 
 class Plan:
     """One call that carries a token: until when, to whom, and with which token.
@@ -71,8 +75,8 @@ class Plan:
         """Begin now; ``timeout`` is the call's own, in seconds."""
         self._tokens = tokens
         self._ends = None if timeout is None else time.monotonic() + timeout
-        self.slot = slot
-        self.origin = origin
+        self.slot: Slot = slot
+        self.origin: str = origin
         self.token: AccessToken | None = None
 
     def remaining(self) -> float | None:
@@ -116,9 +120,9 @@ class Planner:
 
     def __init__(self, tokens: Tokens, default: Choice, origin: str) -> None:
         """Take the manager, the choice for calls that choose nothing, and the origin of the channel."""
-        self.tokens = tokens
+        self.tokens: Tokens = tokens
         self._default = default
-        self.origin = origin
+        self.origin: str = origin
 
     def plan(self, details: Any) -> Plan | None:
         """Return the plan of a call; None when it is to go as it is.

@@ -39,6 +39,8 @@ class Tokens:
             ConfigurationError: it is no manager.
 
         """
+        self.synchronous: TokenManager
+        self.asynchronous: AsyncTokenManager
         if isinstance(manager, TokenManager):
             self.synchronous, self.asynchronous = manager, manager.asynchronous()
         elif isinstance(manager, AsyncTokenManager):
@@ -49,8 +51,8 @@ class Tokens:
                 advice="Give a TokenManager or an AsyncTokenManager.",
                 key="manager",
             )
-        self.now = manager._now
-        self.fixed = manager._fixed
+        self.now: Callable[[], float] = manager._now
+        self.fixed: bool = manager._fixed
         self._reports: dict[tuple[bytes, str], tuple[int, float]] = {}
 
     def slot(self, choice: Choice) -> Slot:
