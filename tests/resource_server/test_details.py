@@ -207,6 +207,24 @@ def test_a_websocket_of_starlette(starlette: TestClient, tokens: TokenMaker) -> 
     assert refused.value.headers["www-authenticate"] == 'Bearer realm="api", scope="orders:read"'
 
 
+def test_a_form_that_the_framework_has_read_already(verifier: Any, tokens: TokenMaker) -> None:
+    """FastAPI reads the form before its dependencies run, where the route declares one."""
+    guard = StarletteGuard(verifier)
+
+    def check(form: dict[str, str]) -> Any:
+        headers = [
+            (b"authorization", f"Bearer {tokens.valid()}".encode()),
+            (b"content-type", b"application/x-www-form-urlencoded"),
+            (b"content-length", b"30"),
+        ]
+        request: Any = Request({"type": "http", "method": "POST", "path": "/", "headers": headers})
+        request._form = form
+        return anyio.run(guard.check, request, RequiredScope())
+
+    assert check({"item": "1"}) is None
+    assert check({"access_token": "x"}).status == 400
+
+
 def test_a_route_that_is_not_guarded_has_no_token(starlette: TestClient) -> None:
     with pytest.raises(ConfigurationError, match="not guarded"):
         starlette.get("/unguarded")
