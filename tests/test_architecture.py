@@ -59,8 +59,8 @@ TOPS = ("accredit.cli",)  # imported by nothing but themselves
 
 NOT_AT_IMPORT = frozenset({
     "aiohttp", "anyio", "asyncio", "cryptography", "django", "fastapi", "flask", "grpc", "h11", "http.client",
-    "httpcore", "httpcore2", "httpx", "httpx2", "redis", "requests", "rich", "starlette", "trio", "urllib.request", "urllib3",
-    "uvicorn",
+    "httpcore", "httpcore2", "httpx", "httpx2", "redis", "requests", "rich", "starlette", "trio", "urllib.request",
+    "urllib3", "uvicorn",
 })  # fmt: skip
 
 SLEEPS = frozenset({
