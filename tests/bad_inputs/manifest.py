@@ -119,6 +119,11 @@ ROWS: Mapping[str, str] = {
     "E17": "a nonce demanded by an API",
     "E25": "a refusal of an old token",
     "E26": "a caller that is cancelled while its 401 is healed",
+    # What a guard answers.
+    "F37": "a token in more than one place",
+    "F40": "an oracle for whoever forges tokens",
+    "I06": "introspection refuses this API",
+    "I07": "introspection is down",
     # Discovery.
     "J01": "another issuer",
     "J04": "an endpoint that cannot be used",
@@ -198,8 +203,6 @@ DEFERRED: Mapping[str, str] = {
     "E17": _BOUND,
     "J15": _STORE,
     "J17": "concerns mutual TLS as client authentication, which this version does not have",
-    "J18": "concerns metadata of protected resources (RFC 9728), which this version does not read",
-    "J19": "concerns metadata of protected resources (RFC 9728), which this version does not read",
     "J21": _BOUND,
     "P06": _STORE,
     "P08": _ASSERTION,
