@@ -24,6 +24,11 @@ from accredit.integrations._grpc_requests import Requests, Single, requests_of_a
 __all__ = ["interceptors_for"]
 
 _REFUSED = grpc.StatusCode.UNAUTHENTICATED
+# What grpc.aio says in place of the server's status when a request could not be written any more, since the server had
+# ended the call (grpc/grpc#36066). Which of the two it says last is a matter of luck.
+_LOST = (grpc.StatusCode.INTERNAL, "Internal error from Core")
+# The other end is there already or, nearly always, a few turns of the loop away.
+_PAUSES = (*[0.0] * 8, *[0.001] * 8, *[0.01] * 8)
 
 
 def interceptors_for(planner: Planner) -> list[aio.ClientInterceptor]:
@@ -63,21 +68,28 @@ class _Attempts:
             return await self._send(plan, token)
         raise deadline_exceeded() if self.plan is not None and self.plan.is_over() else NoTokenError(failure)
 
-    async def another(self, call: Any) -> Any | None:
-        """Send the call once more if its end is a refusal that this may heal; None when the call ends with it."""
+    async def another(self, call: Any, end: LocalOutcome | None = None) -> Any | None:
+        """Send the call once more if its end is a refusal that this may heal; None when the call ends with it.
+
+        Args:
+            call: an attempt that has ended.
+            end: its true end, if the attempt itself does not tell it.
+
+        """
         plan = self.plan
-        if plan is None or await _ask(call.code) is not _REFUSED or isinstance(call, LocalOutcome):
-            return None
-        metadata = await _ask(call.trailing_metadata) or ()
+        told = call if end is None else end
+        if plan is None or await _ask(told.code) is not _REFUSED or isinstance(call, LocalOutcome):
+            return end
+        metadata = await _ask(told.trailing_metadata) or ()
         replayable = self.requests.end()
         retried, self._retried = self._retried, True
         if not plan.is_worth_a_retry(metadata, replayable=replayable, retried=retried):
-            return None
+            return end
         assert plan.token is not None
         newer = await self._tokens.replacement_async(plan.slot, plan.token, plan.origin, plan.remaining())
         if plan.is_over():
             return deadline_exceeded()
-        return None if newer is None else await self._send(plan, newer)
+        return end if newer is None else await self._send(plan, newer)
 
     async def _send(self, plan: Plan, token: AccessToken) -> Any:
         details = self._details
@@ -160,14 +172,14 @@ class _Call(aio.Call):
         self._watcher = asyncio.get_running_loop().create_task(_watch(weakref.ref(self)))
         self._watcher.add_done_callback(functools.partial(_on_final, weakref.ref(self)))
 
-    async def _goes_on(self, call: Any) -> bool:
+    async def _goes_on(self, call: Any, ends: _Ends) -> bool:
         """Judge an attempt that has ended; tell whether there is another one in its place."""
         await self._quiet.wait()
         if self._answered:
             return False
         self._between = True
         try:
-            another = await self._attempts.another(call)
+            another = await self._attempts.another(call, await ends.true_end())
         except asyncio.CancelledError:
             another = locally_cancelled()
         finally:
@@ -368,12 +380,58 @@ async def _watch(reference: weakref.ref[_Call]) -> None:
     while goes_on and (call := reference()) is not None:
         attempt = call._call
         del call
+        ends = _Ends(attempt)
         await _ask(attempt.code)
         call = reference()
-        goes_on = call is not None and await call._goes_on(attempt)
+        goes_on = call is not None and await call._goes_on(attempt, ends)
         if call is not None and goes_on:
             call._next_turn()
-        del call, attempt
+        del call, attempt, ends
+
+
+class _Ends:
+    """The ends that an attempt tells of, one after the other: there may be two, and the last may be the wrong one."""
+
+    def __init__(self, attempt: Any) -> None:
+        self._attempt = weakref.ref(attempt)
+        self._told: list[LocalOutcome] = []
+        attempt.add_done_callback(self._note)
+
+    def _note(self, _attempt: Any = None) -> None:
+        attempt = self._attempt()
+        if attempt is not None:
+            code, details, metadata = _now(attempt.code()), _now(attempt.details()), _now(attempt.trailing_metadata())
+            if code is not None:
+                self._told.append(LocalOutcome(code, details or "", tuple(metadata or ())))
+
+    async def true_end(self) -> LocalOutcome | None:
+        """Return what the server said, if the attempt says something else; None as a rule."""
+        if not any(_is_lost(end) for end in self._told):
+            self._note()
+        if not any(_is_lost(end) for end in self._told):
+            return None
+        for pause in _PAUSES:
+            true = next((end for end in self._told if not _is_lost(end)), None)
+            if true is not None:
+                return true
+            await asyncio.sleep(pause)
+            self._note()
+        return None
+
+
+def _is_lost(end: LocalOutcome) -> bool:
+    return (end.code(), end.details()) == _LOST
+
+
+def _now(answer: Any) -> Any:
+    """Return what a coroutine of a call that is over gives: it has nothing to wait for."""
+    try:
+        answer.send(None)
+    except StopIteration as end:
+        return end.value
+    finally:
+        answer.close()
+    return None
 
 
 def _on_final(reference: weakref.ref[_Call], watcher: asyncio.Task[None]) -> None:

@@ -21,13 +21,13 @@ _LASTING = (ConfigurationError, CredentialRefusedError, RequestRefusedError)
 class LocalOutcome(AioRpcError, grpc.Call, grpc.Future):  # type: ignore[misc,type-arg]  # noqa: N818 - an end, if not always an error
     """The end of a call, as an error that ``grpc`` and ``grpc.aio`` raise alike, and as a call that is over."""
 
-    def __init__(self, code: grpc.StatusCode, details: str) -> None:
-        """Keep the code and the text."""
-        super().__init__(code, Metadata(), Metadata(), details, details)
+    def __init__(self, code: grpc.StatusCode, details: str, trailing_metadata: tuple[Any, ...] = ()) -> None:
+        """Keep the code, the text, and the metadata if there is any."""
+        super().__init__(code, Metadata(), Metadata(*trailing_metadata), details, details)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle as code and text."""
-        return (type(self), (self.code(), self.details()))
+        """Pickle as plain data."""
+        return (LocalOutcome, (self.code(), self.details(), tuple(self.trailing_metadata() or ())))
 
     # -- grpc.Call --------------------------------------------------------------------------------------------
 
