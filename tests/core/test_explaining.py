@@ -196,7 +196,7 @@ names = st.sampled_from(
 )
 
 
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(
     st.dictionaries(names, values | st.just(NOW - 5) | st.just(NOW + 50), max_size=6),
     st.sampled_from(list(PROFILES)),

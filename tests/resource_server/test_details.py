@@ -207,6 +207,24 @@ def test_a_websocket_of_starlette(starlette: TestClient, tokens: TokenMaker) -> 
     assert refused.value.headers["www-authenticate"] == 'Bearer realm="api", scope="orders:read"'
 
 
+def test_a_form_that_the_framework_has_read_already(verifier: Any, tokens: TokenMaker) -> None:
+    """FastAPI reads the form before its dependencies run, where the route declares one."""
+    guard = StarletteGuard(verifier)
+
+    def check(form: dict[str, str]) -> Any:
+        headers = [
+            (b"authorization", f"Bearer {tokens.valid()}".encode()),
+            (b"content-type", b"application/x-www-form-urlencoded"),
+            (b"content-length", b"30"),
+        ]
+        request: Any = Request({"type": "http", "method": "POST", "path": "/", "headers": headers})
+        request._form = form
+        return anyio.run(guard.check, request, RequiredScope())
+
+    assert check({"item": "1"}) is None
+    assert check({"access_token": "x"}).status == 400
+
+
 def test_a_route_that_is_not_guarded_has_no_token(starlette: TestClient) -> None:
     with pytest.raises(ConfigurationError, match="not guarded"):
         starlette.get("/unguarded")
@@ -353,6 +371,33 @@ def test_an_application_is_guarded_whole_but_for_its_metadata(verifier: Any, tok
     assert client.get("/.well-known/oauth-protected-resource").status_code == 200
     assert client.get("/nowhere").status_code == 401
     assert client.get("/nowhere", headers=auth(tokens.valid())).status_code == 404
+
+
+@pytest.mark.parametrize(("body", "status"), [("item=1", 200), ("item=1&access_token=x", 400)])
+def test_a_form_that_was_read_before_the_guard(verifier: Any, tokens: TokenMaker, body: str, status: int) -> None:
+    app = Flask("guarded")
+
+    @app.before_request
+    def read_it() -> None:
+        from flask import request
+
+        request.form.to_dict()
+
+    app.add_url_rule("/", view_func=FlaskGuard(verifier).requires()(lambda: "in"), methods=["POST"])
+    kind = "application/x-www-form-urlencoded"
+    answer = app.test_client().post("/", data=body, content_type=kind, headers=auth(tokens.valid()))
+    assert answer.status_code == status
+
+    ready()
+    from django.http import HttpResponse
+    from django.test import RequestFactory
+
+    view: Any = DjangoGuard(verifier).requires()(lambda request: HttpResponse("in"))
+    for read in ("POST", "read"):
+        request = RequestFactory().post("/", body, content_type=kind, HTTP_AUTHORIZATION=f"Bearer {tokens.valid()}")
+        _ = request.POST if read == "POST" else request.read(3)
+        # Of a body that was read in pieces nothing is left to look at, nor to fail on.
+        assert view(request).status_code == (status if read == "POST" else 200)
 
 
 def test_an_unsafe_method_needs_no_csrf_token(verifier: Any, tokens: TokenMaker) -> None:

@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 try:
-    from django.http import HttpRequest, HttpResponse
+    from django.http import HttpRequest, HttpResponse, RawPostDataException
     from django.urls import URLPattern, path
 except ImportError as _missing:
     if _missing.name is None or _missing.name.partition(".")[0] != "django":
@@ -137,4 +137,7 @@ def second_token(request: HttpRequest) -> bool:
         return False
     if len(length) > len(str(MOST_OF_A_FORM)) or int(length) > MOST_OF_A_FORM:
         return False
-    return carries_token(request.body)  # Django keeps it for whoever reads the form later.
+    try:
+        return carries_token(request.body)  # Django keeps it for whoever reads the form later.
+    except RawPostDataException:
+        return "access_token" in request.POST  # Something before the guard has read the body; this may be what is left.

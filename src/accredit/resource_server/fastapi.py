@@ -21,6 +21,7 @@ from typing import Any
 try:
     from fastapi import HTTPException, Security, WebSocketException
     from fastapi.openapi.models import HTTPBearer, OAuth2, OAuthFlowClientCredentials, OAuthFlows
+    from fastapi.openapi.models import SecurityBase as SecurityScheme
     from fastapi.security import SecurityScopes
     from fastapi.security.base import SecurityBase
 except ImportError as _missing:
@@ -57,6 +58,9 @@ class FastApiGuard(StarletteGuard, SecurityBase):
         realm, metadata, resource_metadata, retry_after, on_refusal: as for :class:`accredit.resource_server.Guard`.
 
     """
+
+    model: SecurityScheme
+    scheme_name: str
 
     def __init__(
         self,

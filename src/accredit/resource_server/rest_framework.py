@@ -19,21 +19,38 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-try:
-    from rest_framework.authentication import BaseAuthentication
-    from rest_framework.exceptions import APIException
-    from rest_framework.permissions import BasePermission
-    from rest_framework.request import Request
-except ImportError as _missing:
-    if _missing.name is None or _missing.name.partition(".")[0] not in {"django", "rest_framework"}:
-        raise
-    raise ImportError(
-        "accredit.resource_server.rest_framework needs the package djangorestframework: install"
-        " accredit[djangorestframework]",
-        name="rest_framework",
-    ) from _missing
+if TYPE_CHECKING:
+    # The framework carries no types: this is what it has, as far as it matters here.
+    Request = Any
+
+    class APIException(Exception):  # noqa: N818 - its name in the framework
+        """An error that becomes a response."""
+
+        def __init__(self, detail: object = None, code: str | None = None) -> None:
+            """Keep what the response says."""
+
+    class BaseAuthentication:
+        """An authentication class."""
+
+    class BasePermission:
+        """A permission class."""
+
+else:
+    try:
+        from rest_framework.authentication import BaseAuthentication
+        from rest_framework.exceptions import APIException
+        from rest_framework.permissions import BasePermission
+        from rest_framework.request import Request
+    except ImportError as _missing:
+        if _missing.name is None or _missing.name.partition(".")[0] not in {"django", "rest_framework"}:
+            raise
+        raise ImportError(
+            "accredit.resource_server.rest_framework needs the package djangorestframework: install"
+            " accredit[djangorestframework]",
+            name="rest_framework",
+        ) from _missing
 
 from accredit.core.guarding import Refusal, RequiredScope, required_scope
 from accredit.errors import ConfigurationError
@@ -88,19 +105,19 @@ class Caller:
         return self.username
 
 
-class TokenRefused(APIException):  # type: ignore[misc]  # the framework is untyped
+class TokenRefused(APIException):
     """A request that is not let in; the framework makes the response of it."""
 
     def __init__(self, refusal: Refusal) -> None:
         """Take status, challenge and body from the refusal."""
         super().__init__(refusal.members, refusal.error)
-        self.status_code = refusal.status
+        self.status_code: int = refusal.status
         # What the exception handler of the framework makes WWW-Authenticate and Retry-After of.
-        self.auth_header = refusal.challenge
-        self.wait = refusal.retry_after
+        self.auth_header: str | None = refusal.challenge
+        self.wait: int | None = refusal.retry_after
 
 
-class TokenAuthentication(BaseAuthentication):  # type: ignore[misc]  # the framework is untyped
+class TokenAuthentication(BaseAuthentication):
     """Authenticates by access token. A class of your own sets ``guard``, or :func:`token_authentication` makes one.
 
     A request without a token is left to the other authentication classes and to the permissions, as the framework has
@@ -155,7 +172,7 @@ def token_authentication(of: Guard) -> type[TokenAuthentication]:
     return GuardedAuthentication
 
 
-class RequiresScope(BasePermission):  # type: ignore[misc]  # the framework is untyped
+class RequiresScope(BasePermission):
     """Permits requests whose token has the scope; :func:`requires` makes one."""
 
     needed: ClassVar[RequiredScope] = RequiredScope()
