@@ -119,7 +119,7 @@ ROWS: Mapping[str, str] = {
     "E17": "a nonce demanded by an API",
     "E25": "a refusal of an old token",
     "E26": "a caller that is cancelled while its 401 is healed",
-    # What a guard answers.
+    # What a guard answers (I06 and I07 as well).
     "F37": "a token in more than one place",
     "F40": "an oracle for whoever forges tokens",
     # Tokens that an API is called with.
