@@ -54,9 +54,14 @@ class _Fields(NamedTuple):
 class CallDetails(_Fields, grpc.ClientCallDetails):
     """The details of a call on a synchronous channel, of which gRPC only gives the interface."""
 
+
+class _Masked(str):
+    """A header that does not print: interceptors of others see the details of a call, and may log them."""
+
+    __slots__ = ()
+
     def __repr__(self) -> str:
-        """Show the method: the metadata hold the token, and interceptors of others may log what they see."""
-        return f"<details of a call of {self.method}>"
+        return "'***'"
 
 
 class Plan:
@@ -90,7 +95,7 @@ class Plan:
     def metadata(self, given: Iterable[Any] | None, token: AccessToken) -> tuple[Any, ...]:
         """Return the metadata of an attempt with that token."""
         self.token = token
-        return (*(given or ()), (_AUTHORIZATION, token.authorization))
+        return (*(given or ()), (_AUTHORIZATION, _Masked(token.authorization)))
 
     def is_worth_a_retry(self, metadata: Iterable[Any], *, replayable: bool, retried: bool) -> bool:
         """Deal with UNAUTHENTICATED: tell whether to send the call once more.
