@@ -18,7 +18,7 @@ from accredit.errors import InvalidTokenError
 
 JWT_BEARER: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 #: The longest life of an assertion, and the difference of clocks that is allowed, in seconds.
-MAX_LIFE: Final = 600.0
+MAX_LIFE: Final = 3600.0
 LEEWAY: Final = 10.0
 _MAX_CLAIMS: Final = 8 * 1024
 _MAX_JTI: Final = 256

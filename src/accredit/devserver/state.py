@@ -93,7 +93,7 @@ class StateFile:
         problem = None
         try:
             self._restore(authority)
-        except (KeyError, TypeError, ValueError, ConfigurationError, sqlite3.DatabaseError):
+        except (LookupError, TypeError, ValueError, sqlite3.DatabaseError):
             # An error of the parsers may quote what is in the file, a private key among it.
             problem = _unusable(self._path, "what is in it makes no sense", _BROKEN)
         if problem is not None:

@@ -72,6 +72,7 @@ def page(view: View) -> str:
                             "div",
                             _clients(view, now),
                             _tokens(view, now),
+                            _requests(view),
                             _keys(view),
                             _clock(view),
                             class_="column",
@@ -79,7 +80,6 @@ def page(view: View) -> str:
                         h("div", examination(view), trouble(view), class_="column"),
                         class_="grid two",
                     ),
-                    _requests(view),
                     class_="grid",
                 ),
                 class_="wrap",
@@ -127,11 +127,11 @@ def _header(view: View, now: float) -> Markup:
     links = [
         ("clients", "Clients"),
         ("tokens", "Tokens"),
+        ("requests", "Requests"),
         ("keys", "Keys"),
         ("clock", "Clock"),
         ("check", "Check a token"),
         ("trouble", "Trouble"),
-        ("requests", "Requests"),
     ]
     return h(
         "header",
@@ -224,12 +224,17 @@ def _clients(view: View, now: float) -> Markup:
         return row(
             client.client_id,
             cell("Client", name(client.client_id)),
-            cell("Authentication", h("span", ", ".join(client.auth_methods), class_="sub")),
-            cell("May ask for", h("div", " ".join(client.scopes) or "no scope"), h("div", audiences, class_="sub")),
+            cell("Methods", h("span", ", ".join(client.auth_methods), class_="sub")),
+            cell(
+                "May ask for",
+                h("div", " ".join(client.scopes) or "no scope", class_="any"),
+                h("div", audiences, class_="sub any"),
+            ),
             cell(
                 "Tokens",
                 h("div", f"{alive.get(client.client_id, 0)} alive"),
-                h("div", f"{client.token_format or config.token_format}, {lifetime} s", class_="sub"),
+                h("div", f"{client.token_format or config.token_format}, {lifetime} s", class_="sub nowrap"),
+                class_="nowrap",
             ),
             cell(
                 "Action",
@@ -249,7 +254,7 @@ def _clients(view: View, now: float) -> Markup:
         )
 
     rows: list[Child] = [line(client) for client in config.clients]
-    columns = ("Client", "Authentication", "May ask for", "Tokens", "Action")
+    columns = ("Client", "Methods", "May ask for", "Tokens", "Action")
     hint = h("p", "Each proves who it is with a secret or a key that is not shown here.", class_="hint")
     return card("clients", "Clients", hint, table("clients", "Clients", columns, rows))
 
@@ -274,7 +279,11 @@ def _tokens(view: View, now: float) -> Markup:
         cells: list[Child] = [
             cell("Token", h("div", f"#{number}"), h("div", token.token_format, class_="sub")),
             cell("Client", name(token.client_id)),
-            cell("Scope", h("div", " ".join(token.scope) or "none"), h("div", " ".join(token.audience), class_="sub")),
+            cell(
+                "Scope",
+                h("div", " ".join(token.scope) or "none", class_="any"),
+                h("div", " ".join(token.audience), class_="sub any"),
+            ),
             cell("State", pill, class_="nowrap"),
         ]
         # What ticks must not make a row differ from itself: the version is that of what stays.
@@ -392,10 +401,10 @@ def _request(number: int, entry: LogEntry) -> Markup:
             _small(about),
         ),
         cell("Client", name(entry.client_id or "—"), _small(token)),
-        cell("Answer", h("span", status, class_=f"pill {tone}".strip()), _small(entry.error or "")),
+        cell("Answer", h("span", status, class_=f"pill {tone}".strip()), _small(entry.error or "", "nowrap")),
         cell("Fault", entry.fault or "—"),
     )
 
 
-def _small(text: str) -> Markup | None:
-    return h("div", text, class_="sub") if text else None
+def _small(text: str, breaks: str = "any") -> Markup | None:
+    return h("div", text, class_=f"sub {breaks}") if text else None
