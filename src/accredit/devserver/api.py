@@ -52,6 +52,8 @@ class Guard:
         fetch_keys: returns the published keys of the authorization server.
         is_revoked: asks the authorization server about a verified token.
         opaque: asks it what an opaque token stands for, as introspection (RFC 7662) would; None when it is none.
+        forgotten: returns how often keys were forgotten before their time. An API elsewhere would go on with its copy
+            for a while; this one is to show at once what a forgotten key means.
         fetches: how often the keys were fetched.
 
     """
@@ -60,7 +62,9 @@ class Guard:
     fetch_keys: Callable[[], KeySet]
     is_revoked: Callable[[VerifiedToken], bool]
     opaque: Callable[[str, float], VerifiedToken | None] = lambda _token, _now: None
+    forgotten: Callable[[], int] = lambda: 0
     fetches: int = 0
+    _forgotten: int = 0
     _keys: KeySet | None = None
     _fetched_at: float = 0.0
     # No cool-down: this authorization server is in the same process, and tests rotate keys in quick succession.
@@ -77,6 +81,7 @@ class Guard:
         if opaque is not None:
             return self._unless_revoked(opaque)
         stale = self._jwks_policy.renewal_due(fetched_at=self._fetched_at, now=now)
+        stale = stale or self._forgotten != self.forgotten()
         keys = self._fetch(now) if self._keys is None or stale else self._keys
         try:
             verified = verify_access_token(token, keys, self.policy, now=now)
@@ -96,7 +101,7 @@ class Guard:
 
     def _fetch(self, now: float) -> KeySet:
         self.fetches += 1
-        self._keys, self._fetched_at = self.fetch_keys(), now
+        self._keys, self._fetched_at, self._forgotten = self.fetch_keys(), now, self.forgotten()
         return self._keys
 
 

@@ -61,6 +61,8 @@ class KeyRing:
             for number, key in enumerate(keys)
         ]
         self._changed = changed
+        #: How often keys were forgotten before their time: whoever keeps a copy has to look again.
+        self.forgotten = 0
 
     def restore(self, entries: Sequence[RingKey]) -> None:
         """Replace the ring by what was kept; there is exactly one current key among it."""
@@ -102,6 +104,7 @@ class KeyRing:
         rest = [entry for entry in self._entries[1:] if entry is not staged]
         kept = [] if forget_old else [old, *rest][:_MAX_RETIRED]
         self._entries = [new, *kept]
+        self.forgotten += forget_old
         for entry in (old, *rest):
             self._changed(entry, entry in kept)
         self._changed(new, True)

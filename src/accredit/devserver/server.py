@@ -150,6 +150,7 @@ class Runtime:
             authority.key_set,
             authority.is_revoked,
             lambda token, now: authority.opaque_token(token, now=now),
+            lambda: authority.ring.forgotten,
         )
         issuing = authorization_server(self.control, self._page)
         guarding = protected_api(self.control, guard)
