@@ -12,7 +12,7 @@ from playwright.sync_api import expect
 
 from accredit.core.strict import b64url_encode
 from accredit.devserver import DevServer
-from tests.web.conftest import HOSTILE, HOSTILE_SECRET, REPORTS, SECRET, Person, call, token
+from tests.web.support import HOSTILE, HOSTILE_SECRET, REPORTS, SECRET, Person, call, http, token
 
 pytestmark = pytest.mark.xdist_group("browser")
 Visit = Callable[..., Person]
@@ -143,9 +143,7 @@ TROUBLE: tuple[tuple[str, dict[str, str], str, str], ...] = (
 
 
 @BOTH
-def test_it_is_broken_in_every_way_and_healed(
-    visit: Visit, server: DevServer, http: httpx2.Client, scripts: bool
-) -> None:
+def test_it_is_broken_in_every_way_and_healed(visit: Visit, server: DevServer, scripts: bool) -> None:
     person = visit(java_script_enabled=scripts)
     page = person.page
     for what, fields, place, seen in TROUBLE:
@@ -157,30 +155,30 @@ def test_it_is_broken_in_every_way_and_healed(
         page.get_by_role("button", name="Break it").click()
         person.notice("It is broken as you asked.")
         expect(page.locator("header .pill")).to_contain_text("Broken on purpose")
-        assert symptom(server, http) == seen, what
+        assert symptom(server) == seen, what
         page.get_by_role("button", name="Heal everything").click()
         person.notice("Everything is healed.")
         expect(page.locator("header .pill")).to_have_text("Healthy")
-        assert symptom(server, http) == "none", what
+        assert symptom(server) == "none", what
     assert person.complaints == []
 
 
-def symptom(server: DevServer, http: httpx2.Client) -> str:
+def symptom(server: DevServer) -> str:
     """Return what is wrong with the server, as a client sees it."""
     server.clear_log()
     metadata = f"{server.url}/.well-known/oauth-authorization-server"
     form = {"grant_type": "client_credentials", "client_id": "api-client", "client_secret": SECRET}
     try:
-        if http.get(metadata).json()["issuer"] != server.issuer:
+        if http().get(metadata).json()["issuer"] != server.issuer:
             return "issuer"
-        answer = http.post(server.token_endpoint, data=form)
+        answer = http().post(server.token_endpoint, data=form)
     except httpx2.TransportError:
         return "gone"
     if answer.status_code != 200:
         return str(answer.status_code)
     if not answer.headers["content-type"].startswith("application/json"):
         return "html"
-    called = http.get(f"{server.api_url}/hello", headers={"Authorization": f"Bearer {answer.json()['access_token']}"})
+    called = http().get(f"{server.api_url}/hello", headers={"Authorization": f"Bearer {answer.json()['access_token']}"})
     if called.status_code == 500:
         return "api"
     if called.status_code != 200:
@@ -190,13 +188,13 @@ def symptom(server: DevServer, http: httpx2.Client) -> str:
 
 
 @BOTH
-def test_so_many_times_and_no_more(visit: Visit, server: DevServer, http: httpx2.Client, scripts: bool) -> None:
+def test_so_many_times_and_no_more(visit: Visit, server: DevServer, scripts: bool) -> None:
     person = visit(java_script_enabled=scripts)
     person.page.fill("#times", "1")
     person.page.get_by_role("button", name="Break it").click()
     person.notice("It is broken as you asked.")
     expect(person.page.locator("#trouble ul")).to_contain_text("at /token, 1 more")
-    assert [symptom(server, http), symptom(server, http)] == ["503", "none"]
+    assert [symptom(server), symptom(server)] == ["503", "none"]
 
 
 @BOTH
@@ -215,13 +213,13 @@ def test_the_clock_is_moved_and_put_right(visit: Visit, server: DevServer, scrip
 
 
 @BOTH
-def test_a_form_that_makes_no_sense(visit: Visit, server: DevServer, http: httpx2.Client, scripts: bool) -> None:
+def test_a_form_that_makes_no_sense(visit: Visit, server: DevServer, scripts: bool) -> None:
     person = visit(java_script_enabled=scripts)
     person.page.locator("form.break [name=status]").evaluate("field => { field.type = 'text'; field.value = '9e9'; }")
     person.page.get_by_role("button", name="Break it").click()
     person.notice("Nothing was done: status must be a number.")
     assert "bad" in (person.page.locator("#notice").get_attribute("class") or "")
-    assert symptom(server, http) == "none"
+    assert symptom(server) == "none"
 
 
 def test_it_is_live(visit: Visit, server: DevServer) -> None:
