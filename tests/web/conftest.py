@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, sync_playwright
 
-from accredit.core.secret import Secret
-from accredit.devserver import DevClient, DevConfig, DevServer
-from tests.web.support import HOSTILE, HOSTILE_SECRET, REPORTS, SECRET, Person, http
+from accredit.devserver import DevServer
+from tests.web.support import Person, hostile_config, http
 
 REQUIRE_VARIABLE = "ACCREDIT_REQUIRE_BROWSER"
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
@@ -43,13 +42,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def server() -> Iterator[DevServer]:
-    clients = (
-        DevClient(client_id="api-client", client_secret=Secret(SECRET), audiences=(REPORTS,)),
-        DevClient(
-            client_id=HOSTILE, client_secret=Secret(HOSTILE_SECRET), scopes=("orders:read",), token_format="opaque"
-        ),
-    )
-    with DevServer(DevConfig(clients=clients), web=True) as running:
+    with DevServer(hostile_config(), web=True) as running:
         yield running
 
 

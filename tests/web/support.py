@@ -7,7 +7,8 @@ from functools import cache
 import httpx2
 from playwright.sync_api import BrowserContext, ConsoleMessage, Page
 
-from accredit.devserver import DevServer
+from accredit.core.secret import Secret
+from accredit.devserver import DevClient, DevConfig, DevServer
 
 #: What a careless page would turn into an element, a script, an attribute or another line.
 HOSTILE = "\"><img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>\u202e{{7*7}}'"
@@ -59,3 +60,14 @@ def token(server: DevServer, client_id: str = "api-client", secret: str = SECRET
 
 def call(server: DevServer, bearer: str) -> int:
     return http().get(f"{server.api_url}/hello", headers={"Authorization": f"Bearer {bearer}"}).status_code
+
+
+def hostile_config() -> DevConfig:
+    """Return a configuration with a client whose name would like to be more than one."""
+    clients = (
+        DevClient(client_id="api-client", client_secret=Secret(SECRET), audiences=(REPORTS,)),
+        DevClient(
+            client_id=HOSTILE, client_secret=Secret(HOSTILE_SECRET), scopes=("orders:read",), token_format="opaque"
+        ),
+    )
+    return DevConfig(clients=clients)
