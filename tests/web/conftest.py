@@ -26,7 +26,9 @@ def chromium() -> str | None:
     return os.environ.get("ACCREDIT_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
 
 
-@pytest.fixture(scope="session")
+# For one module, not for the session: while Playwright runs, its event loop counts as running on this thread, and tests
+# of asynchronous code could not start theirs.
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     path = chromium()
     if path is None:
