@@ -72,6 +72,10 @@ class StateFile:
             elif (application, version) != (_APPLICATION, _VERSION):
                 return _unusable(self._path, "it is no state file of this version", _BROKEN)
             run("COMMIT")
+            # Only now: it would write into a file of somebody else. Nothing is lost when this process is killed; a
+            # power cut may lose the last answers, which is the price of not waiting for the disk at each of them.
+            run("PRAGMA journal_mode = WAL")
+            run("PRAGMA synchronous = NORMAL")
             run("SELECT kind, key, value FROM state LIMIT 1").fetchone()
         except sqlite3.OperationalError as error:
             if "locked" in str(error):

@@ -22,6 +22,8 @@ Child = str | int | None | list["Child"]
 
 def visible(text: str) -> str:
     r"""Return a text in which nothing is invisible: controls, bidirectional overrides and the like as ``\u202e``."""
+    if text.isprintable() and len(text) <= _MAX_SHOWN:
+        return text
     shown = text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
     return "".join(
         letter

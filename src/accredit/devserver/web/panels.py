@@ -30,7 +30,7 @@ def examination(view: View) -> Markup:
         "check",
         "Check a token",
         form(
-            view,
+            view.form_token,
             "check#result",
             h(
                 "div",
@@ -160,9 +160,9 @@ def trouble(view: View) -> Markup:
         "trouble",
         "Trouble",
         live("div", "faults", present),
-        form(view, "do/heal", h("div", h("button", "Heal everything", class_="main"), class_="actions")),
+        form(view.form_token, "do/heal", h("div", h("button", "Heal everything", class_="main"), class_="actions")),
         form(
-            view,
+            view.form_token,
             "do/break",
             h("fieldset", h("legend", "What shall go wrong"), choices),
             h(

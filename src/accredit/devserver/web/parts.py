@@ -81,10 +81,10 @@ def card(name: str, title: str, *children: Child, beside: Child = None) -> Marku
 
 
 def form(
-    view: View, action: str, *children: Child, enhance: str = "yes", **attributes: str | int | bool | None
+    form_token: str, action: str, *children: Child, enhance: str = "yes", **attributes: str | int | bool | None
 ) -> Markup:
     """Return a form with the token that every form carries; ``enhance``: how the script treats the answer."""
-    hidden = h("input", type="hidden", name="form_token", value=view.form_token)
+    hidden = h("input", type="hidden", name="form_token", value=form_token)
     return h(
         "form",
         hidden,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
+from itertools import islice
 from typing import Final
 
 from accredit.devserver.checks import clock_time, distance
@@ -17,6 +19,8 @@ from accredit.devserver.web.parts import View, card, cell, form, hidden, live, n
 from accredit.devserver.web.shield import PREFIX
 
 _MAX_TOKENS: Final = 50
+#: How many of the newest tokens are looked at to count those of a client that are alive.
+_MAX_COUNTED: Final = 5000
 _MAX_REQUESTS: Final = 100
 _ROLES: Final = {"current": ("good", "signs"), "next": ("", "next"), "retired": ("warn", "retired")}
 
@@ -214,7 +218,7 @@ def _clients(view: View, now: float) -> Markup:
     control = view.control
     config = control.authority.config
     alive: dict[str, int] = {}
-    for token in control.authority.ledger.newest_first():
+    for token in islice(control.authority.ledger.newest_first(), _MAX_COUNTED):
         if token.expires_at > now and not control.authority.ledger.is_denied(token.token_id, token.client_id):
             alive[token.client_id] = alive.get(token.client_id, 0) + 1
 
@@ -239,7 +243,7 @@ def _clients(view: View, now: float) -> Markup:
             cell(
                 "Action",
                 form(
-                    view,
+                    view.form_token,
                     "do/revoke-client",
                     hidden("client_id", client.client_id),
                     h(
@@ -259,40 +263,44 @@ def _clients(view: View, now: float) -> Markup:
     return card("clients", "Clients", hint, table("clients", "Clients", columns, rows))
 
 
+@lru_cache(maxsize=1024)
+def _token(token: IssuedToken, state: str, form_token: str) -> tuple[Markup, Markup, str]:
+    """Return what stays in the row of a token: the cells before its expiry, those behind it, and their version."""
+    tone = {"revoked": " bad", "active": " good", "expired": ""}[state]
+    number = token.token_id.partition(".")[0]
+    button = form(
+        form_token,
+        "do/revoke-token",
+        hidden("token_id", token.token_id),
+        h("button", "Revoke", h("span", f" token {number}", class_="hidden"), class_="small danger"),
+    )
+    before = [
+        cell("Token", h("div", f"#{number}"), h("div", token.token_format, class_="sub")),
+        cell("Client", name(token.client_id)),
+        cell(
+            "Scope",
+            h("div", " ".join(token.scope) or "none", class_="any"),
+            h("div", " ".join(token.audience), class_="sub any"),
+        ),
+        cell("State", h("span", state, class_=f"pill{tone}", data_alive=state == "active"), class_="nowrap"),
+    ]
+    behind = cell("Action", button if state == "active" else None, class_="end")
+    version = hashlib.sha256(f"{before}{state}".encode()).hexdigest()[:16]
+    return Markup("".join(before)), behind, version
+
+
 def _tokens(view: View, now: float) -> Markup:
     ledger = view.control.authority.ledger
 
     def line(token: IssuedToken) -> Markup:
         revoked = ledger.is_denied(token.token_id, token.client_id)
-        alive = not revoked and token.expires_at > now
-        state = "revoked" if revoked else "active" if alive else "expired"
-        pill = h(
-            "span", state, class_=f"pill {'bad' if revoked else 'good' if alive else ''}".strip(), data_alive=alive
-        )
-        number = token.token_id.partition(".")[0]
-        button = form(
-            view,
-            "do/revoke-token",
-            hidden("token_id", token.token_id),
-            h("button", "Revoke", h("span", f" token {number}", class_="hidden"), class_="small danger"),
-        )
-        cells: list[Child] = [
-            cell("Token", h("div", f"#{number}"), h("div", token.token_format, class_="sub")),
-            cell("Client", name(token.client_id)),
-            cell(
-                "Scope",
-                h("div", " ".join(token.scope) or "none", class_="any"),
-                h("div", " ".join(token.audience), class_="sub any"),
-            ),
-            cell("State", pill, class_="nowrap"),
-        ]
-        # What ticks must not make a row differ from itself: the version is that of what stays.
+        state = "revoked" if revoked else "active" if token.expires_at > now else "expired"
+        before, behind, version = _token(token, state, view.form_token)
+        # What ticks does not count for the version: a row must not differ from itself.
         expiry = cell("Expires", until(token.expires_at, now), class_="when")
-        last = cell("Action", button if alive else None, class_="end")
-        version = hashlib.sha256(f"{cells}{alive}{token.expires_at}".encode()).hexdigest()[:16]
-        return h("tr", *cells, expiry, last, data_key=token.token_id, data_version=version, role="row")
+        return h("tr", before, expiry, behind, data_key=token.token_id, data_version=version, role="row")
 
-    newest = list(ledger.newest_first())[:_MAX_TOKENS]
+    newest = islice(ledger.newest_first(), _MAX_TOKENS)
     columns = ("Token", "Client", "Scope", "State", "Expires", "Action")
     rows: list[Child] = [line(token) for token in newest]
     count = f"{ledger.issued} issued so far" if ledger.issued else "None was issued yet"
@@ -330,9 +338,13 @@ def _keys(view: View) -> Markup:
         h("p", "A retired key stays published until the last token it signed has expired.", class_="hint"),
         h(
             "div",
-            form(view, "do/rotate", h("button", "Rotate", h("span", " the key", class_="hidden"), class_="main")),
-            form(view, "do/stage", h("button", "Publish the next key")),
-            form(view, "do/rotate-forget", h("button", "Rotate and forget the old", class_="danger")),
+            form(
+                view.form_token,
+                "do/rotate",
+                h("button", "Rotate", h("span", " the key", class_="hidden"), class_="main"),
+            ),
+            form(view.form_token, "do/stage", h("button", "Publish the next key")),
+            form(view.form_token, "do/rotate-forget", h("button", "Rotate and forget the old", class_="danger")),
             class_="actions",
         ),
     )
@@ -344,7 +356,7 @@ def _clock(view: View) -> Markup:
         "Clock",
         h("p", "Moves the time of the server and its API: tokens expire at once instead of in an hour.", class_="hint"),
         form(
-            view,
+            view.form_token,
             "do/advance",
             h(
                 "div",
@@ -388,21 +400,37 @@ def _requests(view: View) -> Markup:
 
 
 def _request(number: int, entry: LogEntry) -> Markup:
-    status = "no answer" if entry.status is None else str(entry.status)
-    tone = "" if entry.status is None else "good" if entry.status < 300 else "warn" if entry.status < 500 else "bad"
-    token = f"token #{entry.token_id.partition('.')[0]}" if entry.token_id else ""
-    about = " · ".join(filter(None, (entry.grant or "", " ".join(entry.parameters[:12]))))
+    fields = {field: getattr(entry, field) for field in LogEntry.__slots__}
+    return _request_row(number, **fields)
+
+
+@lru_cache(maxsize=1024)
+def _request_row(
+    number: int,
+    *,
+    time: float,
+    server: str,
+    method: str,
+    path: str,
+    client_id: str | None,
+    grant: str | None,
+    parameters: tuple[str, ...],
+    token_id: str | None,
+    status: int | None,
+    error: str | None,
+    fault: str | None,
+) -> Markup:
+    answer = "no answer" if status is None else str(status)
+    tone = "" if status is None else " good" if status < 300 else " warn" if status < 500 else " bad"
+    token = f"token #{token_id.partition('.')[0]}" if token_id else ""
+    about = " · ".join(filter(None, (grant or "", " ".join(parameters[:12]))))
     return row(
         str(number),
-        cell("Time", clock_time(entry.time)[11:19], class_="nowrap"),
-        cell(
-            "Request",
-            h("div", "API " if entry.server == "api" else "", h("code", f"{entry.method} {entry.path}")),
-            _small(about),
-        ),
-        cell("Client", name(entry.client_id or "—"), _small(token)),
-        cell("Answer", h("span", status, class_=f"pill {tone}".strip()), _small(entry.error or "", "nowrap")),
-        cell("Fault", entry.fault or "—"),
+        cell("Time", clock_time(time)[11:19], class_="nowrap"),
+        cell("Request", h("div", "API " if server == "api" else "", h("code", f"{method} {path}")), _small(about)),
+        cell("Client", name(client_id or "—"), _small(token)),
+        cell("Answer", h("span", answer, class_=f"pill{tone}"), _small(error or "", "nowrap")),
+        cell("Fault", fault or "—"),
     )
 
 
