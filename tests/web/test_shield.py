@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import re
 import socket
@@ -275,6 +276,30 @@ def test_only_this_machine_has_a_page() -> None:
     }  # fmt: skip
     assert not shield.knows_host(Incoming("GET", "/", (("host", "192.0.2.1:8080"),)))
     assert not shield.knows_host(Incoming("GET", "/", (("host", "localhost:8080"), ("host", "localhost:8080"))))
+
+
+def test_a_server_that_others_reach_shows_its_page_to_this_machine_only() -> None:
+    with DevServer(web=True, host="0.0.0.0", for_tests=True) as server:
+        assert server.page_link.startswith("http://127.0.0.1:")
+        visitor = Visitor(server)
+        visitor.origin, visitor.host = (part.replace("0.0.0.0", "127.0.0.1") for part in (visitor.origin, visitor.host))
+        visitor.enter()
+        runtime = server._runtime
+        assert runtime is not None
+        page = runtime._page
+        assert page is not None
+        headers = (("host", visitor.host), ("cookie", visitor.cookie))
+        for peer, status in ((("127.0.0.1", 1), 200), (("192.0.2.1", 1), 403), (None, 403)):
+            sent: list[Any] = []
+
+            async def send(message: Any, sent: list[Any] = sent) -> None:
+                sent.append(message)
+
+            async def receive() -> Any:
+                return {"type": "http.disconnect"}
+
+            asyncio.run(page.answer(Incoming("GET", "/_ui/", headers), {"client": peer}, receive, send))
+            assert sent[0]["status"] == status, peer
 
 
 # ---- markup -------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ class Protocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Keep the transport where the application finds it."""
         super().connection_made(transport)
-        self.app_state = {**self.app_state, _KEY: transport}
+        self.app_state: dict[str, Any] = {**self.app_state, _KEY: transport}
 
 
 def hang_up_of(

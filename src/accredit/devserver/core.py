@@ -85,14 +85,14 @@ class Authority:
         record: Record = _forget,
     ) -> None:
         """Start with nothing issued."""
-        self.config = config
-        self.ring = KeyRing(keys, self._key_changed)
-        self.ledger = Ledger()
+        self.config: DevConfig = config
+        self.ring: KeyRing = KeyRing(keys, self._key_changed)
+        self.ledger: Ledger = Ledger()
         self.token_lifetime: int | None = None
-        self.omit_expires_in = False
-        self.omit_scope = False
-        self.same_token = False
-        self.record = record
+        self.omit_expires_in: bool = False
+        self.omit_scope: bool = False
+        self.same_token: bool = False
+        self.record: Record = record
         self._unpublished = unpublished
         self._remembered: dict[tuple[object, ...], tuple[str, IssuedToken]] = {}
 

@@ -62,7 +62,7 @@ class KeyRing:
         ]
         self._changed = changed
         #: How often keys were forgotten before their time: whoever keeps a copy has to look again.
-        self.forgotten = 0
+        self.forgotten: int = 0
 
     def restore(self, entries: Sequence[RingKey]) -> None:
         """Replace the ring by what was kept; there is exactly one current key among it."""

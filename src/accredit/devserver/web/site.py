@@ -47,8 +47,10 @@ class WebPage:
         self._headers = security_headers((source_hash("style.css"),), (source_hash("script.js"),))
 
     def link(self, url: str) -> str:
-        """Return the address that opens the page, key included."""
-        return f"{url}{PREFIX}enter?key={self._control.page_key}"
+        """Return the address that opens the page, key included; on loopback, whatever ``url`` the server has."""
+        known = sorted(self._shield.origins, key=lambda origin: "127.0.0.1" not in origin)
+        origin = url if url in self._shield.origins else known[0]
+        return f"{origin}{PREFIX}enter?key={self._control.page_key}"
 
     def serves(self, incoming: Incoming) -> bool:
         """Tell whether a request is for the page."""
