@@ -72,7 +72,7 @@ def test_a_good_token_passes_every_check() -> None:
     assert set(results(verdict).values()) == {"passed"}
     assert list(results(verdict)) == [
         "Form", "Algorithm", "Extensions", "Type", "Key", "Signature", "Claims", "Issuer", "Audience", "Expiry",
-        "Not before", "Subject, client and id", "Scope", "Revocation", "Demanded scope",
+        "Not before", "Subject, client and id", "Scope", "Binding", "Revocation", "Demanded scope",
     ]  # fmt: skip
     assert verdict.issued is not None
     assert verdict.issued.client_id == "c"
@@ -94,6 +94,9 @@ def test_a_good_token_passes_every_check() -> None:
         (made(sub=""), "malformed", "Subject, client and id"),
         (made(jti=7), "malformed", "Subject, client and id"),
         (made(scope='a"b'), "scope", "Scope"),
+        (made(cnf={"jkt": "x"}), "bound", "Binding"),
+        (made(x=json.loads("[" * 17 + "]" * 17)), "malformed", "Claims"),
+        (made(x="x" * 12_000), "too_large", "Form"),
         (made(header={"typ": "JWT"}), "type", "Type"),
         (made(header={"typ": "at+jwt", "cty": "JWT"}), "type", "Type"),
         (made(key=STRANGER), "unknown_key", "Key"),
@@ -164,7 +167,9 @@ VALUES: Any = (
     | st.sampled_from([NOW, NOW + 60, NOW - 60, ISSUER, API, REPORTS, "orders:read", [API], [REPORTS, 7]])
 )  # fmt: skip
 CLAIMS = st.dictionaries(
-    st.sampled_from(["iss", "aud", "exp", "iat", "nbf", "sub", "client_id", "jti", "scope", "x"]), VALUES, max_size=3
+    st.sampled_from(["iss", "aud", "exp", "iat", "nbf", "sub", "client_id", "jti", "scope", "cnf", "nonce"]),
+    VALUES,
+    max_size=3,
 )
 HEADERS = st.dictionaries(
     st.sampled_from(["alg", "typ", "cty", "kid", "crit", "b64", "x"]),

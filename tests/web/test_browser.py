@@ -66,7 +66,7 @@ def test_a_token_is_checked(visit: Visit, server: DevServer, scripts: bool) -> N
 
     assert "The API accepts it. It is token #1" in check(bearer, scope="orders:read orders:write")
     assert page.locator("#result .mark.failed").count() == 0
-    assert page.locator("#result li").count() == 15
+    assert page.locator("#result li").count() == 16
     if scripts:
         expect(page.locator("#result-title")).to_be_focused()
     page.click("#result summary >> text=Claims")

@@ -23,6 +23,7 @@ from accredit.errors import InvalidTokenError
 
 Result = Literal["passed", "failed", "skipped"]
 _MAX_CLAIMS: Final = 16 * 1024
+_MAX_DEPTH: Final = 16
 _LAST_SECOND: Final = 253402300799
 
 
@@ -117,7 +118,8 @@ def _verdict(
             verified = verify_access_token(token, authority.key_set(), policy, now=now)
     except InvalidTokenError as error:
         return error.reason, None
-    return ("revoked" if authority.is_revoked(verified) else None), (verified.token_id, verified.client_id)
+    owner = verified.token_id or "", verified.client_id or ""
+    return ("revoked" if authority.is_revoked(verified) else None), owner
 
 
 def _known(issued: IssuedToken | None) -> tuple[str, str] | None:
@@ -170,7 +172,7 @@ def _segments(token: str) -> tuple[Mapping[str, object] | None, bytes]:
 
 def _parsed(payload: bytes) -> Mapping[str, object] | None:
     try:
-        return parse_json_object(payload, max_bytes=_MAX_CLAIMS)
+        return parse_json_object(payload, max_bytes=_MAX_CLAIMS, max_depth=_MAX_DEPTH)
     except StrictError:
         return None
 
@@ -223,6 +225,7 @@ def _claims(claims: Mapping[str, object] | None, policy: AccessTokenPolicy, now:
         ("Not before", ("iat", "nbf")),
         ("Subject, client and id", ("sub", "client_id", "jti")),
         ("Scope", ("scope",)),
+        ("Binding", ("cnf",)),
     ):
         given = {part: claims.get(part) for part in parts}
         present = {part: value for part, value in given.items() if part in claims}

@@ -123,7 +123,7 @@ class Authority:
 
     def is_revoked(self, token: VerifiedToken) -> bool:
         """Tell whether the (verified) token was revoked."""
-        return self.ledger.is_denied(token.token_id, token.client_id)
+        return self.ledger.is_denied(token.token_id or "", token.client_id or "")
 
     def key_set(self) -> KeySet:
         """Return the published keys, as a verifier would import them."""
@@ -296,7 +296,7 @@ class Authority:
         if token is not None:
             if token.client_id != client.client_id:
                 return refusal(Problem("unauthorized_client", "the token belongs to another client"), client.client_id)
-            self.revoke_token_id(token.token_id)
+            self.revoke_token_id(token.token_id or "")
         return Outcome(Response(200, (*_NO_STORE, ("content-length", "0"))), client.client_id)
 
     def _introspect(self, request: _Request) -> Outcome:
