@@ -41,7 +41,8 @@ def check_assertion(form: Form, config: DevConfig, *, now: float, use: Use) -> D
     if one(form, "client_assertion_type") != JWT_BEARER or assertion is None:
         return invalid_client("client_assertion_type and client_assertion of RFC 7523 are needed together")
     client = config.client(_issuer_of(assertion) or "")
-    if client is None or "private_key_jwt" not in client.auth_methods:
+    # One that may not use this method has no keys.
+    if client is None or not client.jwks:
         return invalid_client("the assertion is of no client that may use private_key_jwt")
     if one(form, "client_id") not in {None, client.client_id}:
         return invalid_client("client_id differs from the subject of the assertion")
