@@ -26,7 +26,7 @@ from accredit.verifier import (
     VerifiedToken,
 )
 from tests.bad_inputs.world import Clock
-from tests.runtime.support import PATIENCE, waiters_of
+from tests.runtime.support import PATIENCE, eventually, waiters_of
 
 ISSUER = "https://as.example"
 API = "https://api.example"
@@ -175,7 +175,7 @@ class World:
         return self.verifier._engine
 
     def token(
-        self, key: SigningKey | None = None, /, *, header: Mapping[str, object] | None = None, **changes: object
+        self, key: SigningKey | None = None, /, *, header: Mapping[str, object] | None = None, **changes: Any
     ) -> str:
         """Return a token that is good now, but for the changes of its claims and header."""
         return sign(claims_of(self.clock.wall(), **changes), key or self.server.keys[0], **(header or {}))
@@ -216,6 +216,10 @@ class World:
         """Return the flights that are up."""
         keys = [each.flight for each in self.engine._issuers.values() if each.flight is not None]
         return [*keys, *self.engine._questions.asked.values()]
+
+    def settle(self) -> None:
+        """Wait until no flight is up, and no worker is at work."""
+        eventually(lambda: not self.flights() and not self.engine._desk._workers._busy, "standstill")
 
     def waiting(self) -> int:
         """Return how many threads and tasks wait for any flight."""

@@ -540,6 +540,12 @@ class TestSigned:
     def test_a_plain_answer_where_a_signed_one_is_demanded(self) -> None:
         assert isinstance(world_of(signed=True).error(OPAQUE), MalformedResponseError)
 
+    def test_a_plain_answer_with_a_signature_in_it(self) -> None:
+        world = world_of(signed=True)
+        good = self.statement(world)
+        world.server.about = Response(200, (("content-type", "application/json"),), good.body)
+        assert isinstance(world.error(OPAQUE), MalformedResponseError)
+
     @pytest.mark.parametrize("body", [b"", b"x", b"\xff\xfe", b"a.b.c", b"{}"])
     def test_nonsense_that_says_to_be_signed(self, body: bytes) -> None:
         world = world_of(Response(200, (("content-type", "application/token-introspection+jwt"),), body), signed=True)

@@ -29,7 +29,7 @@ DAY = 86400.0
 
 
 def landed(world: World) -> None:
-    eventually(lambda: not world.flights(), "landing")
+    world.settle()
 
 
 class TestFetching:
@@ -295,6 +295,14 @@ class TestRotation:
         event = world.events[-2]
         assert isinstance(event, KeysFetched)
         assert (event.keys, event.removed) == (1, 1)
+
+    def test_what_a_withdrawn_key_verifies_is_not_kept(self) -> None:
+        world = World()
+        world.accepts(world.token())
+        (trusted,) = world.engine._issuers.values()
+        world.server.keys = [key_of("two")]
+        world.accepts(world.token())
+        assert trusted.key_ids == {key.id for key in (trusted.keys.keys if trusted.keys else ())}
 
     def test_the_traffic_of_one_token_alone_notices_a_withdrawn_key(self) -> None:
         world = World()

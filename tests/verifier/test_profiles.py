@@ -171,6 +171,11 @@ def test_one_mark_at_a_time(name: str, changes: dict[str, Any], expected: str) -
     assert reason(vendor, shape, **changes) == expected
 
 
+def test_a_jwt_of_rfc_9068_where_none_is_issued() -> None:
+    for vendor in (ENTRA, COGNITO):
+        assert reason(vendor, next(iter(vendor.access.values())), header={"typ": "at+jwt"}) == "type"
+
+
 def test_delegated_permissions_and_roles_are_not_mixed() -> None:
     """A role of the user must not pass for a permission of the application."""
     token = check(ENTRA, ENTRA.access["delegated"])

@@ -287,7 +287,7 @@ def _check_type(header: Mapping[str, object], policy: AccessTokenPolicy, profile
     kind = header.get("typ")
     if kind == "at+jwt" and "cty" not in header and "at+jwt" in profile.types:  # the usual case, first
         return
-    name = kind.lower().removeprefix("application/") if isinstance(kind, str) and kind.isascii() else None
+    name = kind.lower().removeprefix("application/") if isinstance(kind, str) else None
     plain = (policy.accept_typ_jwt and name == "jwt") or (
         "typ" not in header and (policy.accept_typ_jwt or profile.untyped)
     )

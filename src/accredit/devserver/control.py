@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from accredit.core.jose import sign_jws
 from accredit.devserver.core import Authority
 from accredit.devserver.faults import GARBAGE, Fault, make_fault
 from accredit.devserver.keys import new_signing_key
@@ -22,7 +23,8 @@ __all__ = ["GARBAGE", "Control", "Fault", "Note", "encode"]
 #: Commands that change nothing which the page shows.
 _READS: Final = frozenset(
     {
-        "requests", "count", "waiting", "wait_for_waiting", "wait_for_requests", "wait_for_page", "signing_keys"
+        "requests", "count", "waiting", "wait_for_waiting", "wait_for_requests", "wait_for_page", "signing_keys",
+        "sign",
     }
 )  # fmt: skip
 #: A century: times stay within what a token can say.
@@ -369,6 +371,10 @@ class Control:
     def do_clear_log(self) -> None:
         """Forget the log."""
         self.log.clear()
+
+    def do_sign(self, *, claims: Mapping[str, object], header: Mapping[str, object]) -> str:
+        """Sign any claims with the current key, for tests of what an API accepts."""
+        return sign_jws(json.dumps(claims).encode(), self.authority.keys[0], header=header)
 
     def do_signing_keys(self) -> list[dict[str, str]]:
         """Return the published keys."""
