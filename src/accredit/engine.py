@@ -139,7 +139,7 @@ class Engine:
             if token is not None and not waits:
                 if slot.flight is not None or now < max(token.renew_at, slot.retry_at):
                     if not slot.suspect:
-                        slot.fresh = token
+                        slot.hand_out(token)
                     return token
             elif slot.flight is not None:
                 return slot.flight
