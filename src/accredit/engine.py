@@ -323,14 +323,41 @@ class Engine:
 
     def close(self) -> None:
         """Stop renewing and give back what is open. Flights that are up end by themselves, within their deadline."""
+        if self._shut():
+            self._give_everything_back()
+
+    def close_beside(self) -> Flight[None]:
+        """Do the same without waiting for anything on this thread; the flight ends when it is done."""
+        flight: Flight[None] = Flight()
+
+        def fly() -> None:
+            try:
+                self._give_everything_back()
+            finally:
+                flight.settle(None)
+
+        if not self._shut():
+            flight.settle(None)
+        elif self._inline:
+            fly()
+        else:
+            self._workers.submit("", fly)
+        return flight
+
+    def _shut(self) -> bool:
+        """Let nobody in any more and interrupt what is under way; False when that was done before."""
         with self._lock:
             if self._closed:
-                return
+                return False
             self._closed = True
             for slot in self.slots.values():
                 slot.fresh = None  # the way past this lock
         self.keeper.stop()
         self._driver.close()
+        return True
+
+    def _give_everything_back(self) -> None:
+        self.keeper.join()
         self.store.close()
 
     def after_fork(self) -> None:

@@ -30,6 +30,8 @@ Texts = str | Iterable[str]
 _MOST_ALIASES = 4096
 # A flight ends by its own deadline; a caller that waits for as long lets it say what went wrong.
 _GRACE = 0.05
+# Most seconds for a store to give back what it has open; what takes longer goes on beside.
+_CLOSE_SECONDS = 5.0
 
 
 class FreshKeeping:
@@ -482,7 +484,7 @@ class AsyncTokenManager(_Face):
 
     async def close(self) -> None:
         """Stop renewing and close what is open. Calls that wait are answered; later ones raise ConfigurationError."""
-        self._engine.close()
+        await self._engine.close_beside().wait_async(_CLOSE_SECONDS)
 
     async def __aenter__(self) -> Self:
         """Return itself."""

@@ -21,8 +21,8 @@ from accredit import AccreditError, ClientRegistration, ClientSecretBasic, Token
 
 def registration(id="api-client", **changes):
     # A name, so that it has to be resolved.
-    values = {"token_endpoint": sys.argv[1].replace("127.0.0.1", "localhost"), "client_id": "api-client", "scope": "orders:read",
-              "client_auth": ClientSecretBasic("dev-secret"), "deadline": 30.0} | changes
+    values = {"token_endpoint": sys.argv[1].replace("127.0.0.1", "localhost"), "client_id": "api-client",
+              "scope": "orders:read", "client_auth": ClientSecretBasic("dev-secret"), "deadline": 30.0} | changes
     return ClientRegistration(id=id, **values)
 
 def tell(what):

@@ -72,12 +72,15 @@ class Keeper:
         return self._thread is None and bool(self._slots)
 
     def stop(self) -> None:
-        """End the thread, and wait for it (it never does I/O itself)."""
+        """Tell the thread to end; :meth:`join` waits for that."""
         with self._lock:
             self._stopped = True
             self._slots.clear()
-            thread = self._thread
         self.poke()
+
+    def join(self) -> None:
+        """Wait for the thread to end once it was told to (it never does I/O itself)."""
+        thread = self._thread
         # One that is being started at this moment finds nothing to do.
         if thread is not None and thread.ident is not None and thread is not threading.current_thread():
             thread.join(timeout=1.0)
