@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import random
+import sys
 import threading
 import weakref
 from collections.abc import Callable
@@ -545,7 +546,8 @@ def _drop(flow: Flow[object]) -> Flow[None]:
 
 def _origin(request: TokenRequest) -> str:
     registration = request.registration
-    return origin_of(registration.token_endpoint or registration.server)
+    # One text for all identities of a server.
+    return sys.intern(origin_of(registration.token_endpoint or registration.server))
 
 
 def _interruption(error: BaseException) -> AccreditError:
