@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import random
+import sys
 import threading
 import weakref
 from collections.abc import Callable
@@ -139,7 +140,7 @@ class Engine:
             if token is not None and not waits:
                 if slot.flight is not None or now < max(token.renew_at, slot.retry_at):
                     if not slot.suspect:
-                        slot.fresh = token
+                        slot.hand_out(token)
                     return token
             elif slot.flight is not None:
                 return slot.flight
@@ -323,14 +324,41 @@ class Engine:
 
     def close(self) -> None:
         """Stop renewing and give back what is open. Flights that are up end by themselves, within their deadline."""
+        if self._shut():
+            self._give_everything_back()
+
+    def close_beside(self) -> Flight[None]:
+        """Do the same without waiting for anything on this thread; the flight ends when it is done."""
+        flight: Flight[None] = Flight()
+
+        def fly() -> None:
+            try:
+                self._give_everything_back()
+            finally:
+                flight.settle(None)
+
+        if not self._shut():
+            flight.settle(None)
+        elif self._inline:
+            fly()
+        else:
+            self._workers.submit("", fly)
+        return flight
+
+    def _shut(self) -> bool:
+        """Let nobody in any more and interrupt what is under way; False when that was done before."""
         with self._lock:
             if self._closed:
-                return
+                return False
             self._closed = True
             for slot in self.slots.values():
                 slot.fresh = None  # the way past this lock
         self.keeper.stop()
         self._driver.close()
+        return True
+
+    def _give_everything_back(self) -> None:
+        self.keeper.join()
         self.store.close()
 
     def after_fork(self) -> None:
@@ -518,7 +546,8 @@ def _drop(flow: Flow[object]) -> Flow[None]:
 
 def _origin(request: TokenRequest) -> str:
     registration = request.registration
-    return origin_of(registration.token_endpoint or registration.server)
+    # One text for all identities of a server.
+    return sys.intern(origin_of(registration.token_endpoint or registration.server))
 
 
 def _interruption(error: BaseException) -> AccreditError:
