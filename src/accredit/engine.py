@@ -53,7 +53,7 @@ from accredit.runtime.guarded_store import GuardedStore
 from accredit.runtime.keeper import Keeper
 from accredit.runtime.slot import Landing, Slot, make_token
 from accredit.runtime.workers import Workers
-from accredit.stores.contract import Store
+from accredit.stores.contract import ReportingStore, Store
 
 Renewal = Literal["thread", "inline"]
 _LOG = logging.getLogger("accredit")
@@ -87,6 +87,8 @@ class Engine:
         self._random = random.Random()  # noqa: S311 - jitter and generation bits, no secret
         self._closed = False
         self.store: GuardedStore = GuardedStore(store, now=self.now, random=self._random.random, on_failure=self.emit)
+        if isinstance(store, ReportingStore):
+            store.report_to(self.emit)
         self._driver = Driver(
             clock=self.clock, store=self.store, transport=transport, chance=self._random, emit=self.emit
         )
