@@ -15,7 +15,7 @@ _CODES: Final = re.compile(
     r"CROSSSLOT|NOREPLICAS|NOSCRIPT|MOVED|ASK|UNKILLABLE)\b"
 )
 # Redis 6.2 says so without a code when a script may not use a command.
-_DENIED: Final = re.compile(r"user executing the script|can't run this command|no permissions|unauthenticated", re.I)
+_DENIED: Final = re.compile(r"(?i)user executing the script|can't run this command|no permissions")
 
 _REASONS: Final = {
     "WRONGPASS": "authentication",

@@ -109,7 +109,7 @@ class Link(redis.Connection):
         self.used_at = 0.0
         self._context = context
         credentials = None if login == Login() else _Credentials(login, reader)
-        super().__init__(
+        super().__init__(  # type: ignore[no-untyped-call]  # redis-py is typed in part
             host=place.host,
             port=place.port,
             db=database,
@@ -136,7 +136,7 @@ class Link(redis.Connection):
 
     def ask(self, *command: bytes | str | int) -> Any:
         """Send a command and return the answer as bytes, whatever the application's clients do."""
-        self.send_command(*command, check_health=False)
+        self.send_command(*command, check_health=False)  # type: ignore[no-untyped-call]  # redis-py is typed in part
         return self.read_response(disable_decoding=True)
 
     def is_clean(self) -> bool:
@@ -219,6 +219,7 @@ class Pool:
 
         """
         ticket = _Ticket()
+        start = False
         with self._lock:
             link = self._take_idle()
             if link is None:
@@ -294,7 +295,7 @@ class Pool:
         try:
             link = self._make()
             link.deadline = time.monotonic() + CONNECT_SECONDS
-            link.connect()
+            link.connect()  # type: ignore[no-untyped-call]  # redis-py is typed in part
         except ConfigurationError:
             reason = "configuration"
         except BaseException as error:
@@ -327,7 +328,7 @@ class Pool:
 
 def _disconnect(link: Link) -> None:
     try:
-        link.disconnect()
+        link.disconnect()  # type: ignore[no-untyped-call]  # redis-py is typed in part
     except Exception:
         return
 
@@ -335,9 +336,7 @@ def _disconnect(link: Link) -> None:
 class Pools:
     """The pools of the servers that an operation may be sent to. They are forgotten, not closed, in a forked child."""
 
-    def __init__(
-        self, *, database: int, login: Login, context: Callable[[], ssl.SSLContext] | None, most: int
-    ) -> None:
+    def __init__(self, *, database: int, login: Login, context: Callable[[], ssl.SSLContext] | None, most: int) -> None:
         """Open nothing yet."""
         self._database = database
         self._login = login
@@ -385,9 +384,7 @@ class Pools:
     def _link(self, place: Place) -> Link:
         if self._context is None and self._make_context is not None:
             self._context = self._make_context()
-        return Link(
-            place, database=self._database, login=self._login, reader=self._reader, context=self._context
-        )
+        return Link(place, database=self._database, login=self._login, reader=self._reader, context=self._context)
 
 
 def perform(pool: Pool, deadline: float, operation: Callable[[Link], Any]) -> Any:

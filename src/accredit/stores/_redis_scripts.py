@@ -3,8 +3,9 @@
 ``KEYS``: the record ``K``, ``K:lease`` and ``K:hold``, hashes all, in one slot (the braces of ``K`` are a hash tag).
 A throttle has a key, and a slot, of its own. What a hash holds:
 
-``K``        ``accredit`` (whose it is), and under the schema version ``1:ends``, ``1:high``, ``1:low``, ``1:suspect``,
-             ``1:data``. A later schema adds its own fields, so that old and new processes share a store.
+``K``        ``accredit`` (whose it is), and per form (schema version, algorithm and key id) ``FORM:ends``,
+             ``FORM:high``, ``FORM:low``, ``FORM:suspect`` and ``FORM:data``, so that processes of other versions or
+             with other keys share a store and leave each other's records alone
 ``K:lease``  ``owner``, ``ends``, ``length``
 ``K:hold``   ``hold:TAG`` -> ``ends length failures data`` and ``cool:ORIGIN`` -> ``ends length``
 
@@ -23,7 +24,7 @@ from typing import Final, NamedTuple
 
 REMEMBERED_MS: Final = 120_000
 #: Most bytes of a stored record; what is larger was not written by this library.
-MOST_BYTES: Final = 256 * 1024
+MOST_BYTES: Final = 512 * 1024
 #: Most holds and cool-downs of one identity; what has ended is swept when there are more.
 MOST_FIELDS: Final = 256
 
@@ -46,13 +47,23 @@ local function left(ends, length)
 end
 """
 
+# ARGV[1]: the forms that the caller can read, the one it writes first.
 _RECORD = """
+local function fields(form)
+  return form .. ':ends', form .. ':high', form .. ':low', form .. ':suspect', form .. ':data'
+end
 local function record()
-  local r = ours(redis.pcall('HMGET', KEYS[1], '1:ends', '1:high', '1:low', '1:suspect', '1:data'))
-  if not r then return nil end
-  local ends, high = tonumber(r[1]), tonumber(r[2])
-  if not ends or not high or not r[3] or not r[5] or ends <= now or #r[5] > MOST_BYTES then return nil end
-  return {ends = ends, high = high, low = r[3], suspect = r[4] == '1', data = r[5]}
+  local best = nil
+  for form in string.gmatch(ARGV[1], '%S+') do
+    local r = ours(redis.pcall('HMGET', KEYS[1], fields(form)))
+    if not r then return nil end
+    local ends, high = tonumber(r[1]), tonumber(r[2])
+    if ends and high and r[3] and r[5] and ends > now and #r[5] <= MOST_BYTES
+        and (not best or high > best.high or (high == best.high and ends > best.ends)) then
+      best = {form = form, ends = ends, high = high, low = r[3], suspect = r[4] == '1', data = r[5]}
+    end
+  end
+  return best
 end
 local function reply(r)
   if not r then return false end
@@ -60,6 +71,23 @@ local function reply(r)
 end
 local function newer(r, high, low)
   return high == '' or r.high > tonumber(high) or (r.high == tonumber(high) and r.low ~= low)
+end
+-- The forms of records that live and that the caller cannot read; '?' for what is not ours at all.
+local function others(r)
+  local found = {}
+  if r then return found end
+  local names = ours(redis.pcall('HKEYS', KEYS[1]))
+  local marked = false
+  for _, name in ipairs(names or {}) do
+    marked = marked or name == 'accredit'
+    local form = string.match(name, '^(.+):ends$')
+    if form and not string.find(' ' .. ARGV[1] .. ' ', ' ' .. form .. ' ', 1, true)
+        and (tonumber(redis.call('HGET', KEYS[1], name)) or 0) > now then
+      table.insert(found, form)
+    end
+  end
+  if not names or (#names > 0 and not marked) then return {'?'} end
+  return found
 end
 """.replace("MOST_BYTES", str(MOST_BYTES))
 
@@ -96,54 +124,69 @@ local function note(field, text, length)
 end
 """.replace("MOST_FIELDS", str(MOST_FIELDS)).replace("REMEMBERED", str(REMEMBERED_MS))
 
-_READ = _RECORD + "return reply(record())"
+_READ = _RECORD + "local r = record()\nreturn {reply(r), others(r)}"
 
-# ARGV: newer_than (high, low), credential, owner, lease
+# ARGV: forms, newer_than (high, low), credential, owner, lease
 _CLAIM = (
     _RECORD
     + _LEASE
     + """
 local r = record()
-if r and not r.suspect and newer(r, ARGV[1], ARGV[2]) then return {'satisfied', reply(r)} end
+if r and not r.suspect and newer(r, ARGV[2], ARGV[3]) then return {'satisfied', reply(r), {}} end
+local function readable(data)
+  for form in string.gmatch(ARGV[1], '%S+') do
+    local start = 'accredit:' .. form .. ':'
+    if string.sub(data, 1, #start) == start then return true end
+  end
+end
 local failures = 0
-local held = ours(redis.pcall('HMGET', KEYS[3], 'hold:', 'hold:' .. ARGV[3]))
-for i = 1, held and (ARGV[3] == '' and 1 or 2) or 0 do
+local held = ours(redis.pcall('HMGET', KEYS[3], 'hold:', 'hold:' .. ARGV[4]))
+for i = 1, held and (ARGV[4] == '' and 1 or 2) or 0 do
   if held[i] then
     local ends, length, count, data = string.match(held[i], '^(%d+) (%d+) (%d+) (.*)$')
     local rest = left(ends, length)
-    if rest then return {'held', reply(r), rest, data} end
+    if rest and readable(data) then return {'held', reply(r), others(r), rest, data} end
     if ends and tonumber(ends) + REMEMBERED > now and tonumber(ends) <= now then
       failures = math.max(failures, tonumber(count))
     end
   end
 end
 local l = lease()
-if l and l.owner ~= ARGV[4] then return {'wait', reply(r), l.left} end
-local length = tonumber(ARGV[5])
-redis.call('HSET', KEYS[2], 'owner', ARGV[4], 'ends', string.format('%.0f', now + length), 'length', ARGV[5])
+if l and l.owner ~= ARGV[5] then return {'wait', reply(r), others(r), l.left} end
+local length = tonumber(ARGV[6])
+redis.call('HSET', KEYS[2], 'owner', ARGV[5], 'ends', string.format('%.0f', now + length), 'length', ARGV[6])
 expire(KEYS[2], length)
-return {'lead', reply(r), failures}
+return {'lead', reply(r), others(r), failures}
 """.replace("REMEMBERED", str(REMEMBERED_MS))
 )
 
-# ARGV: based_on (high, low), owner, remaining, credential, low, data
+# ARGV: forms, based_on (high, low), owner, remaining, credential, low, data
 _PUBLISH = (
     _RECORD
     + _LEASE
     + """
-release(ARGV[3])
-local remaining = tonumber(ARGV[4])
-local count = ours(redis.pcall('HLEN', KEYS[1]))
-if not count or (count > 0 and redis.call('HEXISTS', KEYS[1], 'accredit') == 0) then return false end
+release(ARGV[4])
+local names = ours(redis.pcall('HKEYS', KEYS[1]))
+if not names or (#names > 0 and redis.call('HEXISTS', KEYS[1], 'accredit') == 0) then return false end
+local remaining = tonumber(ARGV[5])
 local r = record()
-if r and not r.suspect and newer(r, ARGV[1], ARGV[2]) and r.ends - now >= remaining then return reply(r) end
-local high = math.max(tonumber(ARGV[1]) or 0, r and r.high or 0) + 1
-r = {ends = now + remaining, high = high, low = ARGV[6], suspect = false, data = ARGV[7]}
-redis.call('HSET', KEYS[1], 'accredit', '1', '1:ends', string.format('%.0f', r.ends),
-  '1:high', string.format('%.0f', high), '1:low', r.low, '1:suspect', '0', '1:data', r.data)
--- The key goes with the token; only the record of another schema beside it may live longer.
-if redis.call('HLEN', KEYS[1]) <= 6 or redis.call('PTTL', KEYS[1]) < remaining then expire(KEYS[1], remaining) end
-if ours(redis.pcall('HLEN', KEYS[3])) then redis.call('HDEL', KEYS[3], 'hold:', 'hold:' .. ARGV[5]) end
+if r and not r.suspect and newer(r, ARGV[2], ARGV[3]) and r.ends - now >= remaining then return reply(r) end
+local high = math.max(tonumber(ARGV[2]) or 0, r and r.high or 0) + 1
+local form = string.match(ARGV[1], '%S+')
+r = {ends = now + remaining, high = high, low = ARGV[7], suspect = false, data = ARGV[8]}
+redis.call('HSET', KEYS[1], 'accredit', '1', form .. ':ends', string.format('%.0f', r.ends),
+  form .. ':high', string.format('%.0f', high), form .. ':low', r.low, form .. ':suspect', '0', form .. ':data', r.data)
+-- The key goes with the token; only a record of another form beside it may live longer.
+local last = r.ends
+for _, name in ipairs(names) do
+  local other = string.match(name, '^(.+):ends$')
+  if other and other ~= form then
+    local ends = tonumber(redis.call('HGET', KEYS[1], name)) or 0
+    if ends <= now then redis.call('HDEL', KEYS[1], fields(other)) else last = math.max(last, ends) end
+  end
+end
+expire(KEYS[1], last - now)
+if ours(redis.pcall('HLEN', KEYS[3])) then redis.call('HDEL', KEYS[3], 'hold:', 'hold:' .. ARGV[6]) end
 return reply(r)
 """
 )
@@ -158,19 +201,19 @@ if ARGV[3] ~= '' then note('hold:' .. ARGV[2], ' ' .. ARGV[4] .. ' ' .. ARGV[5],
 """
 )
 
-# ARGV: origin, high, low
+# ARGV: forms, origin, high, low
 _SUSPECT = (
     _RECORD
     + """
-local cooling = ours(redis.pcall('HGET', KEYS[3], 'cool:' .. ARGV[1]))
+local cooling = ours(redis.pcall('HGET', KEYS[3], 'cool:' .. ARGV[2]))
 if cooling then
   local ends, length = string.match(cooling, '^(%d+) (%d+)$')
   if left(ends, length) then return 'cooling' end
 end
 local r = record()
 if not r then return 'suspect' end
-if r.high ~= tonumber(ARGV[2]) or r.low ~= ARGV[3] then return 'newer' end
-redis.call('HSET', KEYS[1], '1:suspect', '1')
+if r.high ~= tonumber(ARGV[3]) or r.low ~= ARGV[4] then return 'newer' end
+redis.call('HSET', KEYS[1], r.form .. ':suspect', '1')
 return 'suspect'
 """
 )

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from accredit.core.secret import LiteralSecret, Secret, SecretSource
 from accredit.errors import ConfigurationError
@@ -57,6 +57,9 @@ class Login(NamedTuple):
     provider: Callable[[], tuple[str, ...]] | None = None
 
 
+NOBODY: Final = Login()
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """Where Redis is and how to get in.
@@ -76,14 +79,16 @@ class Settings:
     places: tuple[Place, ...]
     service: str = ""
     database: int = 0
-    login: Login = field(default=Login(), repr=False)
-    sentinel_login: Login = field(default=Login(), repr=False)
+    login: Login = field(default=NOBODY, repr=False)
+    sentinel_login: Login = field(default=NOBODY, repr=False)
     context: Callable[[], ssl.SSLContext] | None = field(default=None, repr=False)
 
     def __str__(self) -> str:
         """Return where it is, without user name and password."""
         hosts = ",".join(str(place) for place in self.places)
-        scheme = ("rediss" if self.context is not None else "redis") + ("" if self.kind == "single" else f"+{self.kind}")
+        scheme = ("rediss" if self.context is not None else "redis") + (
+            "" if self.kind == "single" else f"+{self.kind}"
+        )
         if self.kind == "single" and not self.places[0].port:
             scheme = "unix"
         tail = f"/{self.service}" if self.service else ""
@@ -100,7 +105,7 @@ def from_url(
     *,
     username: str | None = None,
     password: SecretSource | None = None,
-    sentinel_login: Login = Login(),
+    sentinel_login: Login = NOBODY,
     ca_file: Path | None = None,
     client_certificate: tuple[Path, Path] | None = None,
 ) -> Settings:
@@ -110,16 +115,18 @@ def from_url(
         ConfigurationError: it is none of the forms that are known.
 
     """
-    problem = None
+    parts, query = SplitResult("", "", "", "", ""), [("", "")]
+    readable = True
     try:
         parts = urlsplit(url)
-        known = _SCHEMES.get(parts.scheme)
         query = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
     except ValueError:
-        known, problem = None, "the Redis URL cannot be read."
-    if problem is not None or known is None:
-        raise wrong(problem or "the URL is of a scheme that is not known.", _FORMS)
-    kind, secure = known
+        readable = False
+    if not readable:
+        raise wrong("the Redis URL cannot be read.", _FORMS)
+    if parts.scheme not in _SCHEMES:
+        raise wrong("the URL is of a scheme that is not known.", _FORMS)
+    kind, secure = _SCHEMES[parts.scheme]
     if parts.fragment or any(name != "db" for name, _ in query):
         raise wrong("the URL has a fragment, or a parameter other than db.", "Give settings as arguments instead.")
     user, at, hosts = parts.netloc.rpartition("@")
@@ -207,10 +214,11 @@ def make_context(
             context.set_ciphers(given["ssl_ciphers"])
         certificate, key = client_certificate or (given.get("ssl_certfile"), given.get("ssl_keyfile"))
         if certificate or key:
-            context.load_cert_chain(certificate or key, key, given.get("ssl_password"))
-        return context
+            context.load_cert_chain(str(certificate or key), key, given.get("ssl_password"))
     except (OSError, ValueError) as error:
         problem = f"a file for TLS to Redis cannot be used ({type(error).__name__})."
+    else:
+        return context
     raise wrong(problem, "Check the certificate and key files.", "ca_file")
 
 
@@ -256,9 +264,7 @@ def from_client(client: Any) -> Settings:
         place = Place(str(given["path"]), 0)
     else:
         place = Place(str(given.get("host") or "localhost"), int(given.get("port") or PORT))
-    return Settings(
-        "single", (place,), database=database, login=_login(given), context=_context(given, secure=secure)
-    )
+    return Settings("single", (place,), database=database, login=_login(given), context=_context(given, secure=secure))
 
 
 def _login(given: dict[str, Any]) -> Login:

@@ -8,22 +8,26 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from accredit.core.client_auth import SecretGiven, as_secret_source
 from accredit.core.effects import SuspectOutcome
+from accredit.core.events import Event, RecordRefused
 from accredit.core.identity import DEFAULT_PREFIX, Identity
 from accredit.core.records import Claimed, Held, Hold, Lead, Record, Satisfied, Stored, Wait
-from accredit.errors import ConfigurationError, StoreError
-from accredit.stores.codec import RecordCodec, UnreadableRecord
+from accredit.errors import StoreError
+from accredit.stores.codec import PLAIN, SCHEMA, RecordCodec, UnreadableRecord
+from accredit.stores.envelope import ALGORITHM, Keyring
+from accredit.stores.reports import Reports
 
 _MISSING = None
 try:
     import redis
 
-    from accredit.stores._redis_faults import store_error
     from accredit.stores._redis_link import Link, Pools
     from accredit.stores._redis_nodes import Router, make_nodes
     from accredit.stores._redis_scripts import SCRIPTS, Script, Scripts
@@ -34,9 +38,6 @@ except ImportError as error:
     _MISSING = "the Redis store needs the extra 'redis': pip install 'accredit[redis]'"
 if _MISSING is not None:
     raise ImportError(_MISSING, name="redis")
-
-if TYPE_CHECKING:
-    from accredit.stores.keyring import Keyring
 
 TIMEOUT: Final = 0.25
 MAX_CONNECTIONS: Final = 8
@@ -49,7 +50,7 @@ class RedisStore:
 
     def __init__(
         self,
-        redis: str | Any,  # noqa: ANN401 - any client of redis-py
+        redis: str | Any,
         *,
         prefix: str = DEFAULT_PREFIX,
         keyring: Keyring | None = None,
@@ -108,6 +109,8 @@ class RedisStore:
         self._prefix = prefix
         self._timeout = float(timeout)
         self._codec = RecordCodec(keyring)
+        self._keyring = keyring
+        self._reports = Reports()
         self._pools = Pools(
             database=settings.database, login=settings.login, context=settings.context, most=max_connections
         )
@@ -132,6 +135,10 @@ class RedisStore:
         """The key of the tags that tell credentials apart in the whole fleet; None without a keyring."""
         return self._codec.tag_key
 
+    def report_to(self, report: Callable[[Event], None]) -> None:
+        """Tell ``report`` of records that are not used; see :class:`accredit.stores.contract.ReportingStore`."""
+        self._reports.add(report)
+
     # -- verbs ---------------------------------------------------------------------------------------
 
     def read(self, identity: Identity) -> Stored | None:
@@ -141,7 +148,8 @@ class RedisStore:
             StoreError: Redis gave no answer.
 
         """
-        stored, _ = self._decoded(identity, self._run(self._scripts.read, self._keys(identity)))
+        found, others = self._run(self._scripts.read, self._keys(identity), self._forms())
+        stored, _ = self._decoded(identity, found, others)
         return stored
 
     def claim(
@@ -160,23 +168,23 @@ class RedisStore:
 
         """
         keys = self._keys(identity)
-        rest = (credential, owner, _milliseconds(lease))
-        kind, found, *more = self._run(self._scripts.claim, keys, *_split(newer_than), *rest)
-        stored, refused = self._decoded(identity, found)
-        if refused is not None and kind == b"satisfied":
+        forms, rest = self._forms(), (credential, owner, _milliseconds(lease))
+        kind, found, others, *more = self._run(self._scripts.claim, keys, forms, *_split(newer_than), *rest)
+        stored, refused = self._decoded(identity, found, others)
+        if refused and kind == b"satisfied":
             # It will do for nobody who reads it as this process does: one of them asks for all, and publishes anew.
-            kind, _, *more = self._run(self._scripts.claim, keys, *_split(_generation(found)), *rest)
-            if kind == b"satisfied":
-                return Claimed(None, Satisfied(), refused)
+            newer_than = _generation(found)
+            kind, found, _, *more = self._run(self._scripts.claim, keys, forms, *_split(newer_than), *rest)
+            stored, refused = self._decoded(identity, found, ())
         match kind:
             case b"satisfied":
                 return Claimed(stored, Satisfied())
             case b"held":
-                return Claimed(stored, Held(self._hold(keys[2], more[1], more[0])), refused)
+                return Claimed(stored, Held(self._hold(more[1], more[0])))
             case b"wait":
-                return Claimed(stored, Wait(more[0] / 1000), refused)
+                return Claimed(stored, Wait(more[0] / 1000))
             case _:
-                return Claimed(stored, Lead(int(more[0])), refused)
+                return Claimed(stored, Lead(int(more[0])))
 
     def publish(
         self,
@@ -203,10 +211,18 @@ class RedisStore:
         data = self._codec.encode(record, store_key=keys[0])
         _, low = _split(record.generation)
         found = self._run(
-            self._scripts.publish, keys, *_split(based_on), owner, milliseconds, credential, low, data
+            self._scripts.publish,
+            keys,
+            self._forms(),
+            *_split(based_on),
+            owner,
+            milliseconds,
+            credential,
+            low,
+            data,
         )
-        stored, _ = self._decoded(identity, found)
-        # Nothing where others keep something else under this key; unreadable where another key or schema is in use.
+        stored, _ = self._decoded(identity, found, (b"?",) if found is None else ())
+        # None where others keep something else under this key, and where one that cannot be used lives longer.
         return own if stored is None else stored
 
     def fail(self, identity: Identity, *, owner: str, hold: Hold | None) -> None:
@@ -220,7 +236,7 @@ class RedisStore:
         if hold is None:
             self._run(self._scripts.fail, keys, owner, "", "", "", "")
             return
-        data = self._codec.encode_hold(hold, store_key=keys[2])
+        data = self._codec.encode_hold(hold)
         milliseconds = _milliseconds(hold.seconds)
         self._run(self._scripts.fail, keys, owner, hold.credential, milliseconds, hold.failures, data)
 
@@ -231,7 +247,9 @@ class RedisStore:
             StoreError: Redis gave no answer.
 
         """
-        outcome: bytes = self._run(self._scripts.suspect, self._keys(identity), origin, *_split(generation))
+        outcome: bytes = self._run(
+            self._scripts.suspect, self._keys(identity), self._forms(), origin, *_split(generation)
+        )
         return _OUTCOMES[outcome]
 
     def cool(self, identity: Identity, *, origin: str, seconds: float) -> None:
@@ -261,7 +279,12 @@ class RedisStore:
         """
         name = self._throttle(key)
         answer = self._run(self._scripts.endpoint_hold, (name,))
-        return None if answer is None else self._hold(name, answer[1], answer[0])
+        if answer is None:
+            return None
+        try:
+            return self._codec.decode_hold(answer[1], answer[0] / 1000)
+        except UnreadableRecord:
+            return None  # Another version's, or under another key: who can read it heeds it.
 
     def hold_endpoint(self, key: str, hold: Hold) -> None:
         """See :meth:`accredit.stores.contract.Store.hold_endpoint`.
@@ -271,7 +294,7 @@ class RedisStore:
 
         """
         name = self._throttle(key)
-        data = self._codec.encode_hold(hold, store_key=name)
+        data = self._codec.encode_hold(hold)
         self._run(self._scripts.hold_endpoint, (name,), _milliseconds(hold.seconds), data)
 
     def after_fork(self) -> None:
@@ -292,8 +315,6 @@ class RedisStore:
         return key, f"{key}:lease", f"{key}:hold"
 
     def _throttle(self, key: str) -> str:
-        from hashlib import sha256
-
         return f"{self._prefix}:throttle:{{{sha256(key.encode()).hexdigest()[:32]}}}"
 
     def _run(self, script: Script, keys: tuple[str, ...], *arguments: str | int | bytes) -> Any:
@@ -308,27 +329,52 @@ class RedisStore:
 
         return self._router.run(keys[0].encode(), time.monotonic() + self._timeout, operation)
 
-    def _decoded(self, identity: Identity, found: Any) -> tuple[Stored | None, str | None]:
-        """Return the record of an answer, or why it cannot be used."""
-        if not found:
-            return None, None
-        remaining, _, low, suspect, data = found
-        try:
-            record = self._codec.decode(data, store_key=identity.store_key(self._prefix), identity=identity)
-        except UnreadableRecord as error:
-            return None, error.reason
-        generation = _generation(found)
-        if record.generation & _LOW != int(low) or record.generation > generation:
-            # Another record's bytes were put beside these numbers.
-            return None, "generation"
-        return Stored(_numbered(record, generation), remaining / 1000, suspect == 1), None
+    def _forms(self) -> str:
+        """Return the forms of records that this process can read, the one it writes first."""
+        if self._keyring is None:
+            return f"{SCHEMA}:{PLAIN}"
+        return " ".join(f"{SCHEMA}:{ALGORITHM}:{key.id}" for key in self._keyring.keys())  # noqa: SIM118 - no dict
 
-    def _hold(self, key: str, data: bytes, milliseconds: int) -> Hold:
+    def _decoded(self, identity: Identity, found: Any, others: Iterable[bytes]) -> tuple[Stored | None, bool]:
+        """Return the record of an answer, and whether there is one that cannot be used."""
+        reasons = {self._reason(form) for form in others}
+        stored: Stored | None = None
+        if found:
+            remaining, _, low, suspect, data = found
+            generation = _generation(found)
+            try:
+                record = self._codec.decode(data, store_key=identity.store_key(self._prefix), identity=identity)
+            except UnreadableRecord as error:
+                reasons.add(error.reason)
+            else:
+                if record.generation & _LOW == int(low) and record.generation <= generation:
+                    stored = Stored(replace(record, generation=generation), remaining / 1000, suspect == 1)
+                else:
+                    # Another record's bytes were put beside these numbers.
+                    reasons.add("generation")
+        for reason in sorted(reasons):
+            self._reports.tell(RecordRefused(identity.registration, identity.principal, reason))
+        return stored, bool(reasons)
+
+    def _reason(self, form: bytes) -> str:
+        """Return why a record of that form is not used."""
+        if form == b"?":
+            return "foreign"
+        schema, _, rest = form.decode("ascii", "replace").partition(":")
+        if schema != str(SCHEMA):
+            return "schema"
+        if rest == PLAIN:
+            return "plaintext"
+        if self._keyring is None:
+            return "encrypted"
+        return "key" if rest.startswith(f"{ALGORITHM}:") else "algorithm"
+
+    def _hold(self, data: bytes, milliseconds: int) -> Hold:
         problem: StoreError | None = None
         try:
-            return self._codec.decode_hold(data, store_key=key)._replace(seconds=milliseconds / 1000)
-        except UnreadableRecord:
-            problem = store_error("unreadable hold", str(self._settings))
+            return self._codec.decode_hold(data, milliseconds / 1000)
+        except UnreadableRecord as error:
+            problem = error.fresh()
         raise problem
 
 
@@ -346,12 +392,6 @@ def _split(generation: int | None) -> tuple[str, str]:
 def _generation(found: Any) -> int:
     _, high, low, _, _ = found
     return int(high) << 32 | int(low)
-
-
-def _numbered(record: Record, generation: int) -> Record:
-    from accredit.core.value import replace
-
-    return replace(record, generation=generation)
 
 
 def _milliseconds(seconds: float) -> int:
