@@ -309,7 +309,8 @@ def _refusal(
             error_code=code,
             retry_after=retry_after,
         )
-    if status >= 500:
+    # 408 says that our request was slow in coming (RFC 9110, section 15.5.9): a fault of the way, not of the request.
+    if status >= 500 or status == 408:
         return UnreachableError(
             f"the token endpoint failed (HTTP {status}){said}.",
             advice="This is a fault of the authorization server; accredit tries again on its own.",
