@@ -11,6 +11,7 @@ from accredit.core.effects import SuspectOutcome
 from accredit.core.events import StoreFailed
 from accredit.core.identity import Identity
 from accredit.core.records import Claimed, Directive, Hold, Record, Stored, StoreDown
+from accredit.errors import AccreditError
 from accredit.stores.contract import Store
 
 T = TypeVar("T")
@@ -128,10 +129,13 @@ class GuardedStore:
     ) -> T | StoreDown:
         if not self._may_ask():
             return StoreDown()
+        reason = ""
         try:
             answer = operation()
         except Exception as error:
             kind = type(error).__name__
+            # Errors of this library hold nothing that must not be seen; those of others may quote anything.
+            reason = str(error) if isinstance(error, AccreditError) else ""
         else:
             if is_sound(answer):
                 self._failures = 0
@@ -140,7 +144,7 @@ class GuardedStore:
         self._note_failure()
         if not quiet:
             registration, principal = (identity.registration, identity.principal) if identity else ("", "")
-            self._on_failure(StoreFailed(registration, principal, verb, kind))
+            self._on_failure(StoreFailed(registration, principal, verb, kind, reason))
         return StoreDown()
 
     def _may_ask(self) -> bool:
