@@ -120,7 +120,7 @@ class StoreSettings:
         keyring = Keyring(*self.encryption)
         problem = None
         try:
-            keyring.keys()
+            keyring.load()
         except ConfigurationError as error:
             problem = error
         if problem is not None:
