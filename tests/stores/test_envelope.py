@@ -136,14 +136,14 @@ def test_a_keyring_needs_a_key() -> None:
 
 def test_the_first_key_writes_and_all_read() -> None:
     keyring = Keyring(key("new"), f"{key('old')}\n{key('older')}\n")
-    assert [each.id for each in keyring.keys()] == ["new", "old", "older"]
+    assert [each.id for each in keyring.load()] == ["new", "old", "older"]
     assert keyring.writing.id == "new"
-    assert keyring.find("older") is keyring.keys()[2]
+    assert keyring.find("older") is keyring.load()[2]
     assert keyring.find("unknown") is None
 
 
 def test_one_id_is_one_key() -> None:
-    assert [each.id for each in Keyring(TEXT, TEXT).keys()] == ["k1"]
+    assert [each.id for each in Keyring(TEXT, TEXT).load()] == ["k1"]
     with pytest.raises(ConfigurationError, match="two different encryption keys have the id 'k1'"):
         Keyring(TEXT, key("k1"))
 
@@ -157,8 +157,8 @@ def test_keys_are_seen_nowhere(tmp_path: Path) -> None:
         Keyring(LiteralSecret(Secret(TEXT))),
         Keyring(Secret.from_file(file)),
     ):
-        keyring.keys()
-        shown = [keyring, keyring.writing, keyring.keys(), *vars(keyring).values(), *keyring._sources]
+        keyring.load()
+        shown = [keyring, keyring.writing, keyring.load(), *vars(keyring).values(), *keyring._sources]
         shown += [getattr(source, name) for source in keyring._sources for name in type(source).__slots__]
         for value in shown:
             text = f"{value!r} {value}"
@@ -181,8 +181,8 @@ def test_a_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.write_text(f"{key('k2')}\n{key('k1')}\n")
     other.replace(file)
-    assert [each.id for each in keyring.keys()] == ["k2", "k1"]
-    assert keyring.keys()[1] is not before
+    assert [each.id for each in keyring.load()] == ["k2", "k1"]
+    assert keyring.load()[1] is not before
 
 
 def test_a_file_that_goes_away_or_turns_to_nonsense_changes_nothing(tmp_path: Path) -> None:
@@ -216,7 +216,7 @@ def test_a_file_that_never_was_good_is_an_error_each_time(tmp_path: Path, conten
     keyring = Keyring(Secret.from_file(file))
     for _ in range(2):
         with pytest.raises(ConfigurationError, match=says):
-            keyring.keys()
+            keyring.load()
     file.write_text(key("k1"))
     assert keyring.writing.id == "k1"
 
@@ -234,22 +234,22 @@ def test_a_variable_and_a_function_are_asked_once_a_minute_and_for_unknown_keys(
 
     monkeypatch.setenv("THE_KEYS", key("e1"))
     keyring = Keyring(Secret.from_environment("THE_KEYS"), Secret.from_function(function))
-    assert [each.id for each in keyring.keys()] == ["e1", "f1"]
+    assert [each.id for each in keyring.load()] == ["e1", "f1"]
     monkeypatch.setenv("THE_KEYS", key("e2"))
-    assert [each.id for each in keyring.keys()] == ["e1", "f1"]
+    assert [each.id for each in keyring.load()] == ["e1", "f1"]
     now[0] += 0.5
     assert keyring.find("e2") is None  # no more than once a second, whatever turns up
     now[0] += 0.6
     assert keyring.find("e2") is keyring.writing
     assert len(calls) == 2
     now[0] += 61.0
-    assert [each.id for each in keyring.keys()] == ["e2", "f3"]
+    assert [each.id for each in keyring.load()] == ["e2", "f3"]
 
 
 @pytest.mark.parametrize("answer", [None, 7, b"A256GCM"])
 def test_a_function_must_give_a_text(answer: object) -> None:
     with pytest.raises(ConfigurationError, match="returned a"):
-        Keyring(Secret.from_function(lambda: answer)).keys()  # type: ignore[arg-type,return-value]
+        Keyring(Secret.from_function(lambda: answer)).load()  # type: ignore[arg-type,return-value]
 
 
 def test_a_function_that_raises_is_told_by_type_alone() -> None:
@@ -257,7 +257,7 @@ def test_a_function_that_raises_is_told_by_type_alone() -> None:
         raise OSError(TEXT)
 
     with pytest.raises(ConfigurationError, match="raised OSError") as raised:
-        Keyring(Secret.from_function(function)).keys()
+        Keyring(Secret.from_function(function)).load()
     assert raised.value.__context__ is None
     assert TEXT not in str(raised.value)
     assert Keyring(Secret.from_function(lambda: Secret(TEXT))).writing.id == "k1"
@@ -266,7 +266,7 @@ def test_a_function_that_raises_is_told_by_type_alone() -> None:
 def test_a_variable_that_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("THE_KEYS", raising=False)
     with pytest.raises(ConfigurationError, match="the environment variable THE_KEYS is not set"):
-        Keyring(Secret.from_environment("THE_KEYS")).keys()
+        Keyring(Secret.from_environment("THE_KEYS")).load()
 
 
 def test_without_the_package_a_keyring_says_which_extra_is_missing() -> None:
