@@ -32,6 +32,7 @@ _COMMANDS: Final = {
     "token": ("accredit.cli.token", "run"),
     "call": ("accredit.cli.call", "run"),
     "renew": ("accredit.cli.renew", "run"),
+    "store": ("accredit.cli.store", "run"),
     "demo": ("accredit.cli.servers", "demo"),
     "serve": ("accredit.cli.servers", "serve"),
 }
@@ -42,6 +43,7 @@ commands:
   token [ID]                     print an access token
   call [ID] URL                  call an API with a token
   renew [ID...] --within SECONDS renew the tokens that expire soon
+  store list|remove|purge|keygen look after the tokens that are kept for later runs
   demo                           see it work, with a server of its own
   serve                          run an authorization server and an API for development
 

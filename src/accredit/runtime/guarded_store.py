@@ -13,7 +13,7 @@ from accredit.core.effects import SuspectOutcome
 from accredit.core.events import StoreFailed
 from accredit.core.identity import Identity
 from accredit.core.records import Claimed, Directive, Hold, Record, Stored, StoreDown
-from accredit.errors import StoreError
+from accredit.errors import AccreditError, StoreError
 from accredit.stores.contract import Store
 
 T = TypeVar("T")
@@ -156,12 +156,15 @@ class GuardedStore:
     ) -> T | StoreDown:
         if not self._may_ask():
             return StoreDown()
+        reason = ""
         try:
             answer = operation()
-        except StoreError as error:
-            kind = error.reason
         except Exception as error:
             kind = type(error).__name__
+            if isinstance(error, StoreError) and error.reason != "failed":
+                kind = error.reason
+            # Errors of this library hold nothing that must not be seen; those of others may quote anything.
+            reason = str(error) if isinstance(error, AccreditError) else ""
         else:
             if is_sound(answer):
                 if self._failures:
@@ -171,7 +174,7 @@ class GuardedStore:
         self._note_failure()
         if not quiet and self._is_news(kind):
             registration, principal = (identity.registration, identity.principal) if identity else ("", "")
-            self._on_failure(StoreFailed(registration, principal, verb, kind))
+            self._on_failure(StoreFailed(registration, principal, verb, kind, reason))
         return StoreDown()
 
     def _may_ask(self) -> bool:

@@ -279,7 +279,7 @@ def _record(content: bytes, identity: Identity) -> Record | str:
         return "format"
     if not 0 < record.lifetime <= MAX_LIFETIME or not 0 < record.expires_at < _MAX_TIME:
         return "lifetime"
-    if record.refresh_in is not None and not 0 < record.refresh_in < record.lifetime:
+    if record.refresh_in is not None and not 0 < record.refresh_in <= MAX_LIFETIME:
         return "lifetime"
     return record
 

@@ -121,9 +121,9 @@ class Keyring:
         self._sources: tuple[_Source, ...] = tuple(map(_Source, sources))
         self._keys: tuple[EncryptionKey, ...] = ()
         if all(source.is_literal for source in self._sources):
-            self.keys()
+            self.load()
 
-    def keys(self, *, look_again: bool = False) -> tuple[EncryptionKey, ...]:
+    def load(self, *, look_again: bool = False) -> tuple[EncryptionKey, ...]:
         """Return all keys, the writing one first; read them if there is need.
 
         Args:
@@ -150,12 +150,12 @@ class Keyring:
     @property
     def writing(self) -> EncryptionKey:
         """The key that new records are sealed with."""
-        return self.keys()[0]
+        return self.load()[0]
 
     def find(self, key_id: str) -> EncryptionKey | None:
         """Return the key of that id; None when there is none, even after another look."""
         for look_again in (False, True):
-            for key in self.keys(look_again=look_again):
+            for key in self.load(look_again=look_again):
                 if key.id == key_id:
                     return key
         return None
