@@ -76,6 +76,21 @@ class Single:
         """Do nothing."""
 
 
+def settled(pool: Pool, deadline: float, operation: Callable[[Link], Any]) -> Any:
+    """Run an operation on that server and no other.
+
+    Raises:
+        StoreError: there was no answer by ``deadline``, or it was an error.
+
+    """
+    problem: StoreError | None = None
+    try:
+        return perform(pool, deadline, operation)
+    except redis.ResponseError as error:
+        problem = store_error(reason_of(error), str(pool.place))
+    raise problem
+
+
 def _ask_around(places: Iterable[Place], pools: Pools, deadline: float, question: Callable[[Link], Any]) -> Any:
     """Ask one server after the other until one gives a sound answer; none may use up the time of the rest.
 

@@ -222,8 +222,28 @@ return 'suspect'
 _COOL = _HOLD + "note('cool:' .. ARGV[1], '', tonumber(ARGV[2]))"
 
 _REMOVE = """
-if ours(redis.pcall('HGET', KEYS[1], 'accredit')) then redis.call('DEL', KEYS[1]) end
+local removed = 0
+if ours(redis.pcall('HGET', KEYS[1], 'accredit')) then removed = redis.call('DEL', KEYS[1]) end
 if ours(redis.pcall('HLEN', KEYS[3])) then redis.call('DEL', KEYS[3]) end
+return removed
+"""
+
+# What there is to see of a record, whatever wrote it; never the record itself.
+_LOOK = """
+local found = {}
+local names = ours(redis.pcall('HKEYS', KEYS[1]))
+if not names or redis.call('HEXISTS', KEYS[1], 'accredit') == 0 then return found end
+for _, name in ipairs(names) do
+  local form = string.match(name, '^(.+):ends$')
+  if form then
+    local r = redis.call('HMGET', KEYS[1], name, form .. ':high', form .. ':low', form .. ':suspect')
+    local ends = tonumber(r[1]) or 0
+    if ends > now and tonumber(r[2]) and tonumber(r[3]) then
+      table.insert(found, {form, ends - now, r[2], r[3], r[4] == '1' and 1 or 0})
+    end
+  end
+end
+return found
 """
 
 _ENDPOINT_HOLD = """
@@ -268,6 +288,7 @@ class Scripts(NamedTuple):
     remove: Script
     endpoint_hold: Script
     hold_endpoint: Script
+    look: Script
 
 
 def make_scripts(clock: str = CLOCK) -> Scripts:
@@ -281,5 +302,5 @@ def _script(text: str) -> Script:
     return Script(data, hashlib.sha1(data, usedforsecurity=False).hexdigest().encode())
 
 
-_BODIES = (_READ, _CLAIM, _PUBLISH, _FAIL, _SUSPECT, _COOL, _REMOVE, _ENDPOINT_HOLD, _HOLD_ENDPOINT)
+_BODIES = (_READ, _CLAIM, _PUBLISH, _FAIL, _SUSPECT, _COOL, _REMOVE, _ENDPOINT_HOLD, _HOLD_ENDPOINT, _LOOK)
 SCRIPTS: Final = make_scripts()

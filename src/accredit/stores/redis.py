@@ -21,6 +21,7 @@ from accredit.core.identity import DEFAULT_PREFIX, Identity
 from accredit.core.records import Claimed, Held, Hold, Lead, Record, Satisfied, Stored, Wait
 from accredit.errors import StoreError
 from accredit.stores.codec import PLAIN, SCHEMA, RecordCodec, UnreadableRecord
+from accredit.stores.contract import Entry
 from accredit.stores.envelope import ALGORITHM, Keyring
 from accredit.stores.reports import Reports
 
@@ -29,6 +30,7 @@ try:
     import redis
 
     from accredit.stores._redis_link import Link, Pools
+    from accredit.stores._redis_management import Management
     from accredit.stores._redis_nodes import Router, make_nodes
     from accredit.stores._redis_scripts import SCRIPTS, Script, Scripts
     from accredit.stores._redis_settings import Login, from_client, from_url, wrong
@@ -120,6 +122,7 @@ class RedisStore:
         self._nodes = make_nodes(settings, self._pools, self._sentinel_pools)
         self._router = Router(self._nodes, self._pools)
         self._scripts: Scripts = SCRIPTS
+        self._management = Management(prefix, self._pools, self._nodes, self._run, timeout)
 
     def __repr__(self) -> str:
         """Return where it is, without user name and password."""
@@ -308,6 +311,35 @@ class RedisStore:
         self._pools.clear()
         self._sentinel_pools.clear()
 
+    # -- for operators -------------------------------------------------------------------------------
+
+    def entries(self, *, registration: str | None = None) -> Iterable[Entry]:
+        """See :meth:`accredit.stores.contract.ManagedStore.entries`.
+
+        Raises:
+            StoreError: Redis gave no answer.
+
+        """
+        return self._management.entries(self._scripts.look, registration)
+
+    def remove_key(self, key: str) -> bool:
+        """See :meth:`accredit.stores.contract.ManagedStore.remove_key`.
+
+        Raises:
+            StoreError: Redis gave no answer.
+
+        """
+        return self._management.remove_key(self._scripts.remove, key)
+
+    def purge(self, *, registration: str | None = None) -> int:
+        """See :meth:`accredit.stores.contract.ManagedStore.purge`. A lease that runs ends by itself.
+
+        Raises:
+            StoreError: Redis gave no answer.
+
+        """
+        return self._management.purge(self._scripts.remove, registration)
+
     # -- inside --------------------------------------------------------------------------------------
 
     def _keys(self, identity: Identity) -> tuple[str, str, str]:
@@ -333,7 +365,7 @@ class RedisStore:
         """Return the forms of records that this process can read, the one it writes first."""
         if self._keyring is None:
             return f"{SCHEMA}:{PLAIN}"
-        return " ".join(f"{SCHEMA}:{ALGORITHM}:{key.id}" for key in self._keyring.keys())  # noqa: SIM118 - no dict
+        return " ".join(f"{SCHEMA}:{ALGORITHM}:{key.id}" for key in self._keyring.load())
 
     def _decoded(self, identity: Identity, found: Any, others: Iterable[bytes]) -> tuple[Stored | None, bool]:
         """Return the record of an answer, and whether there is one that cannot be used."""
@@ -367,7 +399,11 @@ class RedisStore:
             return "plaintext"
         if self._keyring is None:
             return "encrypted"
-        return "key" if rest.startswith(f"{ALGORITHM}:") else "algorithm"
+        algorithm, _, key_id = rest.partition(":")
+        if algorithm != ALGORITHM:
+            return "algorithm"
+        # Looking for it makes the keyring look again, so that a key that was just given is there the next time.
+        return "key" if self._keyring.find(key_id) is None else "new key"
 
     def _hold(self, data: bytes, milliseconds: int) -> Hold:
         problem: StoreError | None = None
