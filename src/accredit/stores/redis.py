@@ -10,16 +10,17 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import wraps
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, ParamSpec, TypeVar
 
 from accredit.core.client_auth import SecretGiven, as_secret_source
 from accredit.core.effects import SuspectOutcome
 from accredit.core.events import Event, RecordRefused
 from accredit.core.identity import DEFAULT_PREFIX, Identity
 from accredit.core.records import Claimed, Held, Hold, Lead, Record, Satisfied, Stored, Wait
-from accredit.errors import StoreError
+from accredit.errors import AccreditError, StoreError
 from accredit.stores.codec import PLAIN, SCHEMA, RecordCodec, UnreadableRecord
 from accredit.stores.contract import Entry
 from accredit.stores.envelope import ALGORITHM, Keyring
@@ -29,6 +30,7 @@ _MISSING = None
 try:
     import redis
 
+    from accredit.stores._redis_faults import store_error
     from accredit.stores._redis_link import Link, Pools
     from accredit.stores._redis_management import Management
     from accredit.stores._redis_nodes import Router, make_nodes
@@ -45,6 +47,25 @@ TIMEOUT: Final = 0.25
 MAX_CONNECTIONS: Final = 8
 _LOW: Final = 0xFFFFFFFF
 _PREFIX_CHARACTERS: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:._-/")
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _sound(verb: Callable[P, T]) -> Callable[P, T]:
+    """Make what is no answer of Redis, so that taking it apart fails, a failure of the store like others."""
+
+    @wraps(verb)
+    def checked(*arguments: P.args, **named: P.kwargs) -> T:
+        try:
+            return verb(*arguments, **named)
+        except (TypeError, ValueError, LookupError) as error:
+            # An error of this library says more than that.
+            problem = error.fresh() if isinstance(error, AccreditError) else None
+        raise problem or store_error("not Redis", "that address")
+
+    return checked
 
 
 class RedisStore:
@@ -144,6 +165,7 @@ class RedisStore:
 
     # -- verbs ---------------------------------------------------------------------------------------
 
+    @_sound
     def read(self, identity: Identity) -> Stored | None:
         """See :meth:`accredit.stores.contract.Store.read`; a record that cannot be read is none.
 
@@ -155,6 +177,7 @@ class RedisStore:
         stored, _ = self._decoded(identity, found, others)
         return stored
 
+    @_sound
     def claim(
         self,
         identity: Identity,
@@ -189,6 +212,7 @@ class RedisStore:
             case _:
                 return Claimed(stored, Lead(int(more[0])))
 
+    @_sound
     def publish(
         self,
         identity: Identity,
@@ -228,6 +252,7 @@ class RedisStore:
         # None where others keep something else under this key, and where one that cannot be used lives longer.
         return own if stored is None else stored
 
+    @_sound
     def fail(self, identity: Identity, *, owner: str, hold: Hold | None) -> None:
         """See :meth:`accredit.stores.contract.Store.fail`.
 
@@ -243,6 +268,7 @@ class RedisStore:
         milliseconds = _milliseconds(hold.seconds)
         self._run(self._scripts.fail, keys, owner, hold.credential, milliseconds, hold.failures, data)
 
+    @_sound
     def suspect(self, identity: Identity, *, generation: int, origin: str) -> SuspectOutcome:
         """See :meth:`accredit.stores.contract.Store.suspect`.
 
@@ -255,6 +281,7 @@ class RedisStore:
         )
         return _OUTCOMES[outcome]
 
+    @_sound
     def cool(self, identity: Identity, *, origin: str, seconds: float) -> None:
         """See :meth:`accredit.stores.contract.Store.cool`.
 
@@ -264,6 +291,7 @@ class RedisStore:
         """
         self._run(self._scripts.cool, self._keys(identity), origin, _milliseconds(seconds))
 
+    @_sound
     def remove(self, identity: Identity) -> None:
         """See :meth:`accredit.stores.contract.Store.remove`.
 
@@ -273,6 +301,7 @@ class RedisStore:
         """
         self._run(self._scripts.remove, self._keys(identity))
 
+    @_sound
     def endpoint_hold(self, key: str) -> Hold | None:
         """See :meth:`accredit.stores.contract.Store.endpoint_hold`.
 
@@ -289,6 +318,7 @@ class RedisStore:
         except UnreadableRecord:
             return None  # Another version's, or under another key: who can read it heeds it.
 
+    @_sound
     def hold_endpoint(self, key: str, hold: Hold) -> None:
         """See :meth:`accredit.stores.contract.Store.hold_endpoint`.
 
@@ -313,6 +343,7 @@ class RedisStore:
 
     # -- for operators -------------------------------------------------------------------------------
 
+    @_sound
     def entries(self, *, registration: str | None = None) -> Iterable[Entry]:
         """See :meth:`accredit.stores.contract.ManagedStore.entries`.
 
@@ -322,6 +353,7 @@ class RedisStore:
         """
         return self._management.entries(self._scripts.look, registration)
 
+    @_sound
     def remove_key(self, key: str) -> bool:
         """See :meth:`accredit.stores.contract.ManagedStore.remove_key`.
 
@@ -331,6 +363,7 @@ class RedisStore:
         """
         return self._management.remove_key(self._scripts.remove, key)
 
+    @_sound
     def purge(self, *, registration: str | None = None) -> int:
         """See :meth:`accredit.stores.contract.ManagedStore.purge`. A lease that runs ends by itself.
 
