@@ -225,7 +225,7 @@ def test_a_variable_and_a_function_are_asked_once_a_minute_and_for_unknown_keys(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = [100.0]
-    monkeypatch.setattr(envelope.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("accredit.stores.envelope.time.monotonic", lambda: now[0])
     calls: list[str] = []
 
     def function() -> str:

@@ -34,15 +34,16 @@ _FORK_PATIENCE: Final = 2.0
 _SLEEP: Final = (0.0005, 0.004)
 _BUSY: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _BROKEN: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+# By SQLite's result code: a word for metrics, and what it means.
 _REASONS: Final = {
-    sqlite3.SQLITE_BUSY: "it is locked by another process",
-    sqlite3.SQLITE_LOCKED: "it is locked by another process",
-    sqlite3.SQLITE_READONLY: "it can only be read",
-    sqlite3.SQLITE_FULL: "there is no room left",
-    sqlite3.SQLITE_IOERR: "reading or writing failed",
-    sqlite3.SQLITE_CANTOPEN: "it cannot be opened",
-    sqlite3.SQLITE_CORRUPT: "it is damaged",
-    sqlite3.SQLITE_NOTADB: "it is damaged, or no SQLite file",
+    sqlite3.SQLITE_BUSY: ("locked", "it is locked by another process"),
+    sqlite3.SQLITE_LOCKED: ("locked", "it is locked by another process"),
+    sqlite3.SQLITE_READONLY: ("read-only", "it can only be read"),
+    sqlite3.SQLITE_FULL: ("full", "there is no room left"),
+    sqlite3.SQLITE_IOERR: ("input or output", "reading or writing failed"),
+    sqlite3.SQLITE_CANTOPEN: ("not opened", "it cannot be opened"),
+    sqlite3.SQLITE_CORRUPT: ("damaged", "it is damaged"),
+    sqlite3.SQLITE_NOTADB: ("damaged", "it is damaged, or no SQLite file"),
 }
 FileId = tuple[int, int]
 Work = Callable[[sqlite3.Connection], T]
@@ -175,7 +176,7 @@ class Database:
     def _held(self, give_up: float) -> Iterator[None]:
         lock = self._lock
         if not lock.acquire(timeout=max(0.0, give_up - time.monotonic())):
-            raise StoreError(f"the store file {self._shown()} is busy in this process.")
+            raise StoreError(f"the store file {self._shown()} is busy in this process.", reason="locked")
         try:
             yield
         finally:
@@ -190,6 +191,7 @@ class Database:
             raise StoreError(
                 f"the store file {self._shown()} was open when this process was forked.",
                 advice="Close the store before forking, or fork by os.fork() or multiprocessing.",
+                reason="forked",
             )
         if self._connection is not None:
             if self._opened is not None and _file_id(self._opened[0]) == self._opened[1]:
@@ -230,7 +232,9 @@ class Database:
         owner = connection.execute("PRAGMA application_id").fetchone()[0]
         names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         if owner != APPLICATION_ID and (owner != 0 or names):
-            raise StoreError(f"{path} is an SQLite file of another program.", advice="Name another file.")
+            raise StoreError(
+                f"{path} is an SQLite file of another program.", advice="Name another file.", reason="place"
+            )
         if not self._schema.keys() <= names:
             connection.execute("BEGIN IMMEDIATE")
             for statement in (f"PRAGMA application_id = {APPLICATION_ID}", *self._schema.values()):
@@ -247,7 +251,7 @@ class Database:
         except OSError as error:
             problem = error.strerror or type(error).__name__
         if problem is not None:
-            raise StoreError(f"no store file can be made in {path.parent} ({problem}).")
+            raise StoreError(f"no store file can be made in {path.parent} ({problem}).", reason="place")
         try:
             connection = _connect(draft)
             try:
@@ -329,8 +333,12 @@ def _sweep(path: Path) -> None:
 
 
 def _failure(path: str, code: int) -> StoreError:
-    reason = _REASONS.get(code, f"SQLite error {code}")
-    return StoreError(f"the store file {path} cannot be used: {reason}.", advice="Tokens are kept in memory meanwhile.")
+    reason, meaning = _REASONS.get(code, ("failed", f"SQLite error {code}"))
+    return StoreError(
+        f"the store file {path} cannot be used: {meaning}.",
+        advice="Tokens are kept in memory meanwhile.",
+        reason=reason,
+    )
 
 
 # -- fork ---------------------------------------------------------------------------------------------

@@ -89,9 +89,12 @@ class Span(NamedTuple):
         return min(by_wall, self.ends - moment.now) if may_be_same_boot else by_wall
 
     def left_in_boot(self, moment: Moment) -> float:
-        """Return the seconds that are left of something that does not outlive a boot: a lease, a hold."""
+        """Return the seconds that are left of something that does not outlive a boot: a lease, a hold.
+
+        Below zero it has been over for as long; what never began in this boot has been over for ever.
+        """
         if self.boot != moment.boot or not self.began <= moment.now or not 0 < self.ends - self.began < float("inf"):
-            return 0.0
+            return float("-inf")
         return self.ends - moment.now
 
     def same_boot(self, moment: Moment) -> bool:

@@ -49,7 +49,7 @@ def default_path(environ: Mapping[str, str] | None = None, platform: str | None 
         given = environ.get("XDG_STATE_HOME", "")
         base = given if given.startswith("/") else _under_home(environ, ".local", "state")
     if not base:
-        raise StoreError("this user has no directory for state.", advice=_ADVICE)
+        raise StoreError("this user has no directory for state.", advice=_ADVICE, reason="place")
     return Path(base) / FOLDER / FILE
 
 
@@ -150,7 +150,7 @@ def _distrust(folder: Path, *, follow: bool) -> str:
 
 def _unfit(path: Path, reason: str) -> StoreError:
     shown = "".join(character if character.isprintable() else "?" for character in str(path))
-    return StoreError(f"{shown} is no place for tokens: {reason}.", advice=_ADVICE)
+    return StoreError(f"{shown} is no place for tokens: {reason}.", advice=_ADVICE, reason="place")
 
 
 def is_local(folder: Path) -> bool:

@@ -29,7 +29,7 @@ from accredit.core.records import (
     is_newer,
     next_generation,
 )
-from accredit.errors import ConfigurationError
+from accredit.errors import ConfigurationError, StoreError
 from accredit.stores.codec import RecordCodec, UnreadableRecord
 from accredit.stores.contract import Entry
 from accredit.stores.database import Database
@@ -61,13 +61,15 @@ _SCHEMA: Final = {
             boot TEXT NOT NULL, began REAL NOT NULL, ends REAL NOT NULL, wall REAL NOT NULL,
             data BLOB NOT NULL, PRIMARY KEY (key, kind, name)) WITHOUT ROWID""",
 }
+# Cast, since a damaged file, or somebody's hand, may have put anything into any column.
+_SPAN: Final = "CAST(boot AS TEXT), CAST(began AS REAL), CAST(ends AS REAL), CAST(wall AS REAL)"
 _FIND: Final = (
-    "SELECT form, high, low, suspect, boot, began, ends, wall, data FROM record_1 WHERE key = ?"
-    " ORDER BY high DESC, low DESC"
+    f"SELECT CAST(high AS INTEGER), CAST(low AS INTEGER), suspect, CAST(data AS BLOB), {_SPAN}"  # noqa: S608 - constants
+    " FROM record_1 WHERE key = ? ORDER BY high DESC, low DESC"
 )
 _KEEP: Final = "INSERT OR REPLACE INTO record_1 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _MARK: Final = "INSERT OR REPLACE INTO mark_1 VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-_MARKED: Final = "SELECT data, boot, began, ends, wall FROM mark_1 WHERE key = ? AND kind = ? AND name = ?"
+_MARKED: Final = f"SELECT CAST(data AS BLOB), {_SPAN} FROM mark_1 WHERE key = ? AND kind = ? AND name = ?"  # noqa: S608
 _UNMARK: Final = "DELETE FROM mark_1 WHERE key = ? AND kind = ? AND name = ?"
 # What has ended, as Span.left and Span.left_in_boot tell it: now, boot and wall stand for the moment.
 _SWEEP_RECORDS: Final = """
@@ -231,6 +233,15 @@ class SqliteStore:
                 connection.execute(_UNMARK, (key, "hold", name))
             return Stored(kept, remaining)
 
+        problem = None
+        try:
+            return self._database.write(keep)
+        except StoreError as error:
+            problem = error
+        if problem.reason != "full":
+            raise problem.fresh()
+        # The file has the size that it may have: half of what is in it makes room, those written longest ago.
+        self._database.write(_halve)
         return self._database.write(keep)
 
     def fail(self, identity: Identity, *, owner: str, hold: Hold | None) -> None:
@@ -316,7 +327,8 @@ class SqliteStore:
         def collect(connection: sqlite3.Connection) -> list[Entry]:
             moment = self._moment()
             rows = connection.execute(
-                "SELECT key, form, registration, principal, high, low, suspect, boot, began, ends, wall FROM record_1"
+                "SELECT key, form, registration, principal, CAST(high AS INTEGER), CAST(low AS INTEGER), suspect,"  # noqa: S608
+                f" {_SPAN} FROM record_1"
                 " WHERE substr(key, 1, ?) = ? AND registration = coalesce(?, registration) ORDER BY key, form",
                 (len(self._prefix) + 1, f"{self._prefix}:", registration),
             )
@@ -382,8 +394,8 @@ class SqliteStore:
         """Return the newest record that can be used, the newest generation there is, and why others were refused."""
         refused: str | None = None
         newest = 0
-        for _form, high, low, suspect, boot, began, ends, wall, data in connection.execute(_FIND, (key,)).fetchall():
-            left = Span(boot, began, ends, wall).left(moment)
+        for high, low, suspect, data, *times in connection.execute(_FIND, (key,)).fetchall():
+            left = Span(*times).left(moment)
             if left <= 0 or not 0 <= high < _MOST_HIGH:
                 continue
             generation = (high << _SHIFT) | low
@@ -451,6 +463,13 @@ class SqliteStore:
     def _tell(self, identity: Identity, found: _Found) -> None:
         if found.refused is not None:
             self._reports.tell(RecordRefused(identity.registration, identity.principal, found.refused))
+
+
+def _halve(connection: sqlite3.Connection) -> None:
+    connection.execute(
+        "DELETE FROM record_1 WHERE rowid IN"
+        " (SELECT rowid FROM record_1 ORDER BY rowid LIMIT (SELECT (count(*) + 1) / 2 FROM record_1))"
+    )
 
 
 def _put_mark(connection: sqlite3.Connection, key: str, kind: str, name: str, span: Span, data: bytes) -> None:
