@@ -15,6 +15,7 @@ from accredit.stores.envelope import Keyring, generate_key
 from accredit.stores.redis import RedisStore
 from accredit.testing.clock import START, SteerableClock
 from accredit.testing.store_contract import TimedStoreContract, make_identity, make_record
+from tests.bad_inputs.model import covers
 from tests.servers.redis import PATIENCE, ClusterServers, Server, redis_6, redis_cluster, valkey
 
 __all__ = ["redis_6", "redis_cluster", "valkey"]
@@ -137,6 +138,7 @@ def test_the_keys_of_an_identity_are_the_documented_ones_in_one_slot(valkey: Ser
 
 @pytest.mark.real_server
 @pytest.mark.parametrize("name", ["valkey", "redis_6"])
+@covers("O06", outcome="OK: a lease that does not end by itself, or is none, is replaced by one that ends")
 def test_a_lease_without_an_end_is_replaced(request: pytest.FixtureRequest, name: str) -> None:
     server: Server = request.getfixturevalue(name)
     store, identity = RedisStore(server.url, timeout=PATIENCE), make_identity()
