@@ -98,21 +98,40 @@ def raw(path: Path) -> bytes:
 
 def in_child(function: Callable[[], object], *, user: int | None = None) -> str:
     """Return the repr of what a function returns or raises in a forked child, there as another user if one is given."""
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            if user is not None:
-                os.setgid(user)
-                os.setuid(user)
-            text = repr(function())
-        except BaseException as error:
-            text = f"{type(error).__name__}: {error}"
-        finally:
-            os.write(writer, text.encode())
-            os._exit(0)
-    os.close(writer)
-    with os.fdopen(reader, "rb") as file:
-        text = file.read().decode()
-    os.waitpid(child, 0)
+    (text,) = in_children(1, function, user=user)
     return text
+
+
+def in_children(count: int, function: Callable[[], object], *, user: int | None = None) -> list[str]:
+    """Do the same in several children that start together."""
+    start, go = os.pipe()
+    readers, children = [], []
+    for _ in range(count):
+        reader, writer = os.pipe()
+        child = os.fork()
+        if child == 0:
+            text = ""
+            try:
+                os.close(go)
+                os.read(start, 1)  # returns when the parent closes its end
+                if user is not None:
+                    os.setgid(user)
+                    os.setuid(user)
+                text = repr(function())
+            except BaseException as error:
+                text = f"{type(error).__name__}: {error}"
+            finally:
+                os.write(writer, text.encode())
+                os._exit(0)
+        os.close(writer)
+        readers.append(reader)
+        children.append(child)
+    os.close(start)
+    os.close(go)
+    texts = []
+    for reader in readers:
+        with os.fdopen(reader, "rb") as file:
+            texts.append(file.read().decode())
+    for child in children:
+        os.waitpid(child, 0)
+    return texts
