@@ -68,20 +68,20 @@ def registration(registration_id: str = "api-client", **changes: Any) -> ClientR
 
 @contextmanager
 def process(
-    store: Store, issuer: Issuer, *, clock: Any = None, **changes: Any
+    store: Store, transport: Issuer, /, *, clock: Any = None, **changes: Any
 ) -> Iterator[tuple[TokenManager, Events]]:
     """Give a manager as a new process would have it: nothing in memory, all in the store."""
     events = Events()
     manager = TokenManager(
-        registration(**changes), store=store, transport=issuer, renewal="inline", on_event=events, clock=clock
+        registration(**changes), store=store, transport=transport, renewal="inline", on_event=events, clock=clock
     )
     with manager:
         yield manager, events
 
 
-def one_call(store: Store, issuer: Issuer, *, clock: Any = None, **changes: Any) -> tuple[AccessToken, Events]:
+def one_call(store: Store, transport: Issuer, /, *, clock: Any = None, **changes: Any) -> tuple[AccessToken, Events]:
     """Return the token that a new process gets, and the events of its life."""
-    with process(store, issuer, clock=clock, **changes) as (manager, events):
+    with process(store, transport, clock=clock, **changes) as (manager, events):
         return manager.get(), events
 
 

@@ -85,6 +85,10 @@ _SWEEP_RECORDS: Final = (
 _SWEEP_MARKS: Final = f"DELETE FROM mark_1 WHERE boot != :boot OR began > :now + {SKEW} OR ends + :more <= :now"  # noqa: S608 - constants
 
 
+# What processes with other keys, or of other versions, keep beside what this one reads.
+_OF_OTHERS: Final = frozenset({"encrypted", "key", "plaintext", "schema"})
+
+
 class _Found(NamedTuple):
     stored: Stored | None
     newest: int
@@ -422,6 +426,7 @@ class SqliteStore:
                 reason = error.reason
             else:
                 if not reason:
+                    refused = None if refused in _OF_OTHERS else refused
                     return _Found(Stored(record, min(left, record.lifetime), bool(suspect)), newest, refused)
             refused = refused or reason
         return _Found(None, newest, refused)
