@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -228,7 +229,7 @@ class SqliteStore:
                 and there.remaining >= remaining
             ):
                 return there
-            kept = _with_generation(record, next_generation(max(based_on or 0, newest), record.generation))
+            kept = replace(record, generation=next_generation(max(based_on or 0, newest), record.generation))
             if remaining > 0:
                 data = self._codec.encode(kept, store_key=key)
                 high, low = kept.generation >> _SHIFT, kept.generation & _LOW
@@ -521,19 +522,6 @@ def _end_lease(connection: sqlite3.Connection, key: str, owner: str) -> None:
 
 def _split(generation: int) -> tuple[int, int]:
     return min(generation >> _SHIFT, _MOST_HIGH), generation & _LOW
-
-
-def _with_generation(record: Record, generation: int) -> Record:
-    return Record(
-        record.identity,
-        record.value,
-        record.lifetime,
-        record.expires_at,
-        generation,
-        record.granted_scope,
-        record.refresh_in,
-        record.members,
-    )
 
 
 def _check(prefix: str, timeout: float, max_entries: int, max_bytes: int) -> None:
