@@ -129,10 +129,10 @@ def main() -> int:
         with start_fleet(store.url, server, processes=options.processes, jumps=False) as fleet:
             answers = fleet.all("call_for", seconds=options.seconds, pause=0.01)
             seen = fleet.all("seen")
+            requests = server.count("/token")
     renewals = max(number for answer in answers for number in answer["numbers"])
     calls = sum(answer["got"] for answer in answers)
     errors = sorted({error for answer in answers for error in answer["errors"]})
-    requests = server.count("/token")
     failures = sorted({what for one in seen for what in one["failed"]})
     sys.stdout.write(
         f"{options.processes} processes, {calls} calls, {renewals} tokens, {requests} token requests,"

@@ -68,20 +68,20 @@ def registration(registration_id: str = "api-client", **changes: Any) -> ClientR
 
 @contextmanager
 def process(
-    store: Store, issuer: Issuer, *, clock: Any = None, **changes: Any
+    store: Store, transport: Issuer, /, *, clock: Any = None, **changes: Any
 ) -> Iterator[tuple[TokenManager, Events]]:
     """Give a manager as a new process would have it: nothing in memory, all in the store."""
     events = Events()
     manager = TokenManager(
-        registration(**changes), store=store, transport=issuer, renewal="inline", on_event=events, clock=clock
+        registration(**changes), store=store, transport=transport, renewal="inline", on_event=events, clock=clock
     )
     with manager:
         yield manager, events
 
 
-def one_call(store: Store, issuer: Issuer, *, clock: Any = None, **changes: Any) -> tuple[AccessToken, Events]:
+def one_call(store: Store, transport: Issuer, /, *, clock: Any = None, **changes: Any) -> tuple[AccessToken, Events]:
     """Return the token that a new process gets, and the events of its life."""
-    with process(store, issuer, clock=clock, **changes) as (manager, events):
+    with process(store, transport, clock=clock, **changes) as (manager, events):
         return manager.get(), events
 
 
@@ -98,21 +98,40 @@ def raw(path: Path) -> bytes:
 
 def in_child(function: Callable[[], object], *, user: int | None = None) -> str:
     """Return the repr of what a function returns or raises in a forked child, there as another user if one is given."""
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            if user is not None:
-                os.setgid(user)
-                os.setuid(user)
-            text = repr(function())
-        except BaseException as error:
-            text = f"{type(error).__name__}: {error}"
-        finally:
-            os.write(writer, text.encode())
-            os._exit(0)
-    os.close(writer)
-    with os.fdopen(reader, "rb") as file:
-        text = file.read().decode()
-    os.waitpid(child, 0)
+    (text,) = in_children(1, function, user=user)
     return text
+
+
+def in_children(count: int, function: Callable[[], object], *, user: int | None = None) -> list[str]:
+    """Do the same in several children that start together."""
+    start, go = os.pipe()
+    readers, children = [], []
+    for _ in range(count):
+        reader, writer = os.pipe()
+        child = os.fork()
+        if child == 0:
+            text = ""
+            try:
+                os.close(go)
+                os.read(start, 1)  # returns when the parent closes its end
+                if user is not None:
+                    os.setgid(user)
+                    os.setuid(user)
+                text = repr(function())
+            except BaseException as error:
+                text = f"{type(error).__name__}: {error}"
+            finally:
+                os.write(writer, text.encode())
+                os._exit(0)
+        os.close(writer)
+        readers.append(reader)
+        children.append(child)
+    os.close(start)
+    os.close(go)
+    texts = []
+    for reader in readers:
+        with os.fdopen(reader, "rb") as file:
+            texts.append(file.read().decode())
+    for child in children:
+        os.waitpid(child, 0)
+    return texts

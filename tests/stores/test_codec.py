@@ -41,6 +41,7 @@ RECORDS = st.builds(
     st.none() | st.lists(_SCOPES, max_size=4).map(tuple),
     st.none() | _LIFETIMES,
     st.lists(st.tuples(_TEXTS, _TEXTS), max_size=3).map(tuple),
+    st.none() | st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), min_size=1, max_size=30),
 )
 _MESSAGES = st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]), max_size=60)
 _KINDS = (
@@ -112,19 +113,24 @@ def test_different_records_differ_in_the_store(codec: RecordCodec, one: Record, 
         assert (datas[0] == datas[1]) == (one == other)
 
 
+FIELDS: list[tuple[str, tuple[object, ...]]] = [
+    ("value", ("a", "b", "a.b", "A")),
+    ("lifetime", (1.0, 1.5, 3600.0)),
+    ("expires_at", (1.0, 4e9, 4e9 + 0.5)),
+    ("generation", (0, 1, 1 << 32, (1 << 32) | 1)),
+    ("granted_scope", (None, (), ("a",), ("a", "b"), ("b", "a"), ("a,b",), ("ab",))),
+    ("refresh_in", (None, 1.0, 2.0)),
+    ("members", ((), (("a", ""),), (("", "a"),), (("a", "b"),), (("a", "b"), ("c", "d")), (("a", "b,c"),))),
+    ("refresh_token", (None, "a", "b", "a b")),
+]
+
+
+def test_every_field_of_a_record_is_looked_at() -> None:
+    assert {field.name for field in dataclasses.fields(Record)} == {"identity", *(name for name, _ in FIELDS)}
+
+
 @CODECS
-@pytest.mark.parametrize(
-    ("field", "values"),
-    [
-        ("value", ("a", "b", "a.b", "A")),
-        ("lifetime", (1.0, 1.5, 3600.0)),
-        ("expires_at", (1.0, 4e9, 4e9 + 0.5)),
-        ("generation", (0, 1, 1 << 32, (1 << 32) | 1)),
-        ("granted_scope", (None, (), ("a",), ("a", "b"), ("b", "a"), ("a,b",), ("ab",))),
-        ("refresh_in", (None, 1.0, 2.0)),
-        ("members", ((), (("a", ""),), (("", "a"),), (("a", "b"),), (("a", "b"), ("c", "d")), (("a", "b,c"),))),
-    ],
-)
+@pytest.mark.parametrize(("field", "values"), FIELDS)
 def test_each_field_is_told_apart(codec: RecordCodec, field: str, values: tuple[object, ...]) -> None:
     decoded = []
     for value in values:
@@ -239,6 +245,9 @@ def test_the_key_is_chosen_by_its_id_alone() -> None:
         ({"members": [["a"]]}, "format"),
         ({"members": [["a", 7]]}, "format"),
         ({"members": [["a", "\ud800"]]}, "format"),
+        ({"refresh_token": ""}, "format"),
+        ({"refresh_token": "a\nb"}, "format"),
+        ({"refresh_token": 7}, "format"),
         ({"identity": 7}, "format"),
         ({"identity": None}, "format"),
         ({"identity": "=="}, "format"),

@@ -197,6 +197,18 @@ def test_what_is_gone_is_overwritten(path: Path, clock: SteerableClock, how: str
     assert b"canary-token" not in raw(path)
 
 
+def test_what_has_ended_makes_room_before_what_has_not(path: Path, clock: SteerableClock) -> None:
+    store = open_store(path, clock=clock, max_entries=4)
+    first, *others = [make_identity() for _ in range(4)]
+    publish(store, first)
+    for identity in others:
+        publish(store, identity, remaining=60.0)
+    clock.advance(61.0)
+    publish(store)
+    assert store.read(first) is not None
+    store.close()
+
+
 def test_it_never_holds_more_than_it_may(path: Path, clock: SteerableClock) -> None:
     store = open_store(path, clock=clock, max_entries=10)
     identities = [make_identity() for _ in range(30)]
@@ -217,9 +229,25 @@ def test_what_has_ended_is_swept(path: Path, clock: SteerableClock) -> None:
         publish(store, make_identity(), remaining=60.0 + number)
     store.fail(IDENTITY, owner="a", hold=Hold(30.0, UnreachableError("gone"), 1))
     clock.advance(200.0)
+    publish(store, value="another")
+    store.close()
+    assert b"canary-token" not in raw(path)
+    assert rows(path, "SELECT count(*) FROM mark_1") == [(0,)]
+    clock.advance(86400.0)
     publish(store)
     assert rows(path, "SELECT count(*) FROM record_1") == [(1,)]
-    assert rows(path, "SELECT count(*) FROM mark_1") == [(0,)]
+    store.close()
+
+
+def test_generations_count_on_after_a_token_has_ended(path: Path, clock: SteerableClock) -> None:
+    """A process that still knows the old token takes a newer one only, whoever obtained it."""
+    store = open_store(path, clock=clock)
+    old = publish(store).record.generation
+    clock.advance(3601.0)
+    publish(store, make_identity())  # sweeps
+    assert publish(store, value="new").record.generation >> 32 == 2  # by one that knew nothing of the old one
+    answer = store.claim(IDENTITY, newer_than=old, credential="t", owner="knows", lease=1.0)
+    assert isinstance(answer.directive, Satisfied)
     store.close()
 
 

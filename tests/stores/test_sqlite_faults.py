@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import logging
 import os
@@ -348,7 +349,7 @@ def test_a_limit_on_file_sizes(path: Path) -> None:
         store.close()
         return issuer.count, sorted(reasons)
 
-    count, reasons = eval(in_child(child))
+    count, reasons = ast.literal_eval(in_child(child))
     assert count == 40
     assert reasons == ["reading or writing failed"]
     # And when there is room again, all is well.
@@ -412,7 +413,7 @@ def test_read_only(what: str) -> None:
             store.close()
             return known.value, other.value, sorted({failure.operation for failure in events.of(StoreFailed)})
 
-        known, other, failed = eval(in_child(child, user=NOBODY if ROOT else None))
+        known, other, failed = ast.literal_eval(in_child(child, user=NOBODY if ROOT else None))
         assert other.startswith("canary")
         assert failed
         if what == "file":

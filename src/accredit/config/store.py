@@ -208,7 +208,7 @@ def _from_variable(key: str, name: str, environ: Mapping[str, str]) -> object:
         # Made absolute now: the process may change its directory before the secret is read.
         source = FileSecret(Path(os.path.abspath(cleaned(name, environ[name]))))  # noqa: PTH100 - links stay links
     elif key in _SECRETS:
-        source = secret_source(name, environ)
+        source = _variable(name, environ, key=f"store.{key}")
     else:
         return cleaned(name, environ[name])
     return (source,) if key == "encryption" else source
@@ -237,7 +237,7 @@ def _source(value: object, document: Document | None, environ: Mapping[str, str]
     fix = _FIX_SOURCE.format(key=name)
     match value:
         case {"env": str(variable), **others} if not others:
-            return secret_source(variable, environ)
+            return _variable(variable, environ, key=key)
         case {"file": str(path), **others} if not others and path.strip() and "\x00" not in path and path[0] != "~":
             return FileSecret(Path(path) if document is None else document.directory / path)
         case str():
@@ -247,6 +247,15 @@ def _source(value: object, document: Document | None, environ: Mapping[str, str]
                 key=key,
             )
     raise ConfigurationError(f"{name} is not a source of a secret.", advice=fix, key=key)
+
+
+def _variable(name: str, environ: Mapping[str, str], *, key: str) -> SecretSource:
+    problem = None
+    try:
+        return secret_source(name, environ)
+    except ConfigurationError as error:
+        problem = error
+    raise ConfigurationError(problem.summary, advice=problem.advice, key=key)
 
 
 def _url(value: object, variable: str | None) -> str:

@@ -232,7 +232,9 @@ def _bound_to(header: bytes, store_key: str, identity: bytes) -> bytes:
 # -- records ------------------------------------------------------------------------------------------
 
 _NEEDED: Final = frozenset({"identity", "token", "lifetime", "expires_at", "generation"})
-_ALLOWED: Final = _NEEDED | {"scope", "refresh_in", "members"}
+_ALLOWED: Final = _NEEDED | {"scope", "refresh_in", "members", "refresh_token"}
+# RFC 6749, appendix A.17.
+_REFRESH_TOKEN: Final = re.compile(r"[\x20-\x7e]{1,65536}")
 
 
 def _record_content(record: Record) -> bytes | None:
@@ -249,6 +251,8 @@ def _record_content(record: Record) -> bytes | None:
         members["refresh_in"] = record.refresh_in
     if record.members:
         members["members"] = record.members
+    if record.refresh_token is not None:
+        members["refresh_token"] = record.refresh_token
     try:
         content = json.dumps(members, separators=(",", ":"), allow_nan=False).encode("ascii")
     except ValueError:  # an expiry that is no finite number
@@ -274,6 +278,7 @@ def _record(content: bytes, identity: Identity) -> Record | str:
             _scope(members["scope"]) if "scope" in members else None,
             _number(members["refresh_in"]) if "refresh_in" in members else None,
             _pairs(members.get("members", [])),
+            _matched(members["refresh_token"], _REFRESH_TOKEN) if "refresh_token" in members else None,
         )
     except StrictError:
         return "format"

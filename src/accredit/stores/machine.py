@@ -16,7 +16,9 @@ from typing import Final, NamedTuple
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 _TIME_NAMESPACE: Final = Path("/proc/self/ns/time")
 # A wall clock that is behind the time of writing by more than this (seconds) was set back: it measures nothing.
-_SET_BACK: Final = 2.0
+SET_BACK: Final = 2.0
+# One clock for all processes it is, but some virtual machines have processors that are not quite agreed on it.
+SKEW: Final = 1.0
 
 
 def current_boot() -> str:
@@ -82,10 +84,10 @@ class Span(NamedTuple):
             return 0.0
         if self.same_boot(moment):
             return min(length, self.ends - moment.now)
-        if not moment.wall >= self.wall - _SET_BACK:
+        if not moment.wall >= self.wall - SET_BACK:
             return 0.0
         by_wall = min(length, self.wall + length - moment.wall)
-        may_be_same_boot = not (self.boot or moment.boot) and moment.now >= self.began
+        may_be_same_boot = not (self.boot or moment.boot) and moment.now >= self.began - SKEW
         return min(by_wall, self.ends - moment.now) if may_be_same_boot else by_wall
 
     def left_in_boot(self, moment: Moment) -> float:
@@ -93,10 +95,11 @@ class Span(NamedTuple):
 
         Below zero it has been over for as long; what never began in this boot has been over for ever.
         """
-        if self.boot != moment.boot or not self.began <= moment.now or not 0 < self.ends - self.began < float("inf"):
+        length = self.ends - self.began
+        if self.boot != moment.boot or not self.began <= moment.now + SKEW or not 0 < length < float("inf"):
             return float("-inf")
-        return self.ends - moment.now
+        return min(length, self.ends - moment.now)
 
     def same_boot(self, moment: Moment) -> bool:
         """Tell whether it began in the boot of ``moment`` for certain."""
-        return bool(self.boot) and self.boot == moment.boot and self.began <= moment.now
+        return bool(self.boot) and self.boot == moment.boot and self.began <= moment.now + SKEW

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -34,12 +35,13 @@ from accredit.stores.codec import RecordCodec, UnreadableRecord
 from accredit.stores.contract import Entry
 from accredit.stores.database import Database
 from accredit.stores.envelope import Keyring
-from accredit.stores.machine import Moment, Span, current_boot
+from accredit.stores.machine import SET_BACK, SKEW, Moment, Span, current_boot
 from accredit.stores.places import default_path
 from accredit.stores.reports import Reports
 
 TIMEOUT: Final = 0.25
 _FAILURES_REMEMBERED: Final = 120.0
+_REMEMBERED: Final = 86400.0
 _MARKS_FOR_EACH: Final = 4
 _LONGEST_MARK: Final = 3600.0
 _SHIFT: Final = 32
@@ -72,10 +74,20 @@ _MARK: Final = "INSERT OR REPLACE INTO mark_1 VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 _MARKED: Final = f"SELECT CAST(data AS BLOB), {_SPAN} FROM mark_1 WHERE key = ? AND kind = ? AND name = ?"  # noqa: S608
 _UNMARK: Final = "DELETE FROM mark_1 WHERE key = ? AND kind = ? AND name = ?"
 # What has ended, as Span.left and Span.left_in_boot tell it: now, boot and wall stand for the moment.
-_SWEEP_RECORDS: Final = """
-    DELETE FROM record_1 WHERE CASE WHEN boot = :boot AND boot != '' AND began <= :now THEN ends <= :now
-        ELSE wall + ends - began <= :wall OR wall > :wall + 2.0 END"""
-_SWEEP_MARKS: Final = "DELETE FROM mark_1 WHERE boot != :boot OR began > :now OR ends + :more <= :now"
+_ENDED: Final = f"""
+    CASE WHEN boot = :boot AND boot != '' AND began <= :now + {SKEW} THEN ends <= :now
+        ELSE wall + ends - began <= :wall OR wall > :wall + {SET_BACK} END"""
+# The token goes at once. The generation is remembered for a day: a process that still has the token of before takes
+# only a newer one, and would not know one that began to count anew.
+_WIPE: Final = f"UPDATE record_1 SET data = x'' WHERE data != x'' AND {_ENDED}"  # noqa: S608 - constants
+_SWEEP_RECORDS: Final = (
+    f"DELETE FROM record_1 WHERE data = x'' AND (wall < :wall - {_REMEMBERED} OR wall > :wall + {_REMEMBERED})"  # noqa: S608
+)
+_SWEEP_MARKS: Final = f"DELETE FROM mark_1 WHERE boot != :boot OR began > :now + {SKEW} OR ends + :more <= :now"  # noqa: S608 - constants
+
+
+# What processes with other keys, or of other versions, keep beside what this one reads.
+_OF_OTHERS: Final = frozenset({"encrypted", "key", "plaintext", "schema"})
 
 
 class _Found(NamedTuple):
@@ -217,7 +229,7 @@ class SqliteStore:
                 and there.remaining >= remaining
             ):
                 return there
-            kept = _with_generation(record, next_generation(max(based_on or 0, newest), record.generation))
+            kept = replace(record, generation=next_generation(max(based_on or 0, newest), record.generation))
             if remaining > 0:
                 data = self._codec.encode(kept, store_key=key)
                 high, low = kept.generation >> _SHIFT, kept.generation & _LOW
@@ -350,9 +362,12 @@ class SqliteStore:
         """See :meth:`accredit.stores.contract.ManagedStore.remove_key`."""
 
         def forget(connection: sqlite3.Connection) -> bool:
-            removed = connection.execute("DELETE FROM record_1 WHERE key = ?", (key,)).rowcount
+            (count,) = connection.execute(
+                "SELECT count(*) FROM record_1 WHERE key = ? AND data != x''", (key,)
+            ).fetchone()
+            connection.execute("DELETE FROM record_1 WHERE key = ?", (key,))
             connection.execute("DELETE FROM mark_1 WHERE key = ? AND kind != 'lease'", (key,))
-            return removed > 0
+            return bool(count)
 
         return self._database.write(forget)
 
@@ -372,8 +387,11 @@ class SqliteStore:
                     within = f"{self._prefix}:{registration}:"
                     condition, values = "substr(key, 1, ?) = ?", [len(within), within]
                 # The name is one of those above and a number.
-                removed = connection.execute(f"DELETE FROM {name} WHERE {condition}", values).rowcount  # noqa: S608
-                count += removed if kind == "record" else 0
+                if kind == "record":
+                    there = f"SELECT count(*) FROM {name} WHERE {condition}"  # noqa: S608
+                    there += " AND data != x''" if name in _SCHEMA else ""
+                    count += connection.execute(there, values).fetchone()[0]
+                connection.execute(f"DELETE FROM {name} WHERE {condition}", values)  # noqa: S608
             return count
 
         count = self._database.write(forget)
@@ -391,15 +409,17 @@ class SqliteStore:
         return identity.store_key(self._prefix)
 
     def _find(self, connection: sqlite3.Connection, key: str, identity: Identity, moment: Moment) -> _Found:
-        """Return the newest record that can be used, the newest generation there is, and why others were refused."""
+        """Return the newest record that can be used, the newest generation there was, and why others were refused."""
         refused: str | None = None
         newest = 0
         for high, low, suspect, data, *times in connection.execute(_FIND, (key,)).fetchall():
-            left = Span(*times).left(moment)
-            if left <= 0 or not 0 <= high < _MOST_HIGH:
+            if not 0 <= high < _MOST_HIGH:
                 continue
             generation = (high << _SHIFT) | low
             newest = max(newest, generation)
+            left = Span(*times).left(moment)
+            if left <= 0:
+                continue
             try:
                 record = self._codec.decode(data, store_key=key, identity=identity)
                 reason = "" if record.generation == generation else "generation"
@@ -407,6 +427,7 @@ class SqliteStore:
                 reason = error.reason
             else:
                 if not reason:
+                    refused = None if refused in _OF_OTHERS else refused
                     return _Found(Stored(record, min(left, record.lifetime), bool(suspect)), newest, refused)
             refused = refused or reason
         return _Found(None, newest, refused)
@@ -444,12 +465,13 @@ class SqliteStore:
 
     def _make_room(self, connection: sqlite3.Connection, moment: Moment) -> None:
         """Delete what has ended, and what is too many."""
+        connection.execute(_WIPE, moment._asdict())
         connection.execute(_SWEEP_RECORDS, moment._asdict())
         connection.execute(_SWEEP_MARKS, {**moment._asdict(), "more": _FAILURES_REMEMBERED})
         (records,) = connection.execute("SELECT count(*) FROM record_1").fetchone()
         if records >= self._max:
             connection.execute(
-                "DELETE FROM record_1 WHERE rowid IN (SELECT rowid FROM record_1 ORDER BY rowid LIMIT ?)",
+                "DELETE FROM record_1 WHERE rowid IN (SELECT rowid FROM record_1 ORDER BY data != x'', rowid LIMIT ?)",
                 (records - self._max + 1 + self._max // 64,),
             )
         (marks,) = connection.execute("SELECT count(*) FROM mark_1").fetchone()
@@ -500,19 +522,6 @@ def _end_lease(connection: sqlite3.Connection, key: str, owner: str) -> None:
 
 def _split(generation: int) -> tuple[int, int]:
     return min(generation >> _SHIFT, _MOST_HIGH), generation & _LOW
-
-
-def _with_generation(record: Record, generation: int) -> Record:
-    return Record(
-        record.identity,
-        record.value,
-        record.lifetime,
-        record.expires_at,
-        generation,
-        record.granted_scope,
-        record.refresh_in,
-        record.members,
-    )
 
 
 def _check(prefix: str, timeout: float, max_entries: int, max_bytes: int) -> None:
