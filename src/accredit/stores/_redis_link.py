@@ -142,7 +142,7 @@ class Link(redis.Connection):
     def is_clean(self) -> bool:
         """Tell whether it is open and nothing waits to be read: an answer that nobody took makes it unusable."""
         try:
-            return self.is_connected and not self.can_read(timeout=0)
+            return self._sock is not None and not self.can_read(timeout=0)
         except Exception:
             return False
 
