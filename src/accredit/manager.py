@@ -144,15 +144,20 @@ class _Face:
 
         Args:
             path: the file; when None, the one named by ``ACCREDIT_CONFIG``, if any.
-            **settings: further settings of the constructor.
+            **settings: further settings of the constructor; ``store`` goes over what the file says of the store.
 
         Raises:
             ConfigurationError: naming the key, the reason and the fix.
+            ImportError: the configured store needs an extra that is not installed.
 
         """
-        from accredit.config import load
+        from accredit.config import load_configuration
 
-        return cls(load(None if path is None else Path(path)), **settings)  # type: ignore[arg-type]  # checked by cls
+        configured = load_configuration(None if path is None else Path(path))
+        if configured.store is not None and settings.get("store") is None:
+            clock = settings.get("clock")
+            settings["store"] = configured.store.open(clock=clock)  # type: ignore[arg-type]  # checked by cls
+        return cls(configured.registrations, **settings)  # type: ignore[arg-type]  # checked by cls
 
     def share_engine(self, other: _Face) -> Self:
         """Become another face of the engine of ``other``."""

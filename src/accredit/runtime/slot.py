@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from accredit.core.flows import Failed, Obtained, Surfaced
+from accredit.core.flows import Failed, Obtained, Postponed, Surfaced
 from accredit.core.registration import TokenRequest
 from accredit.core.renewal import no_progress_until, schedule
 from accredit.core.token import AccessToken
@@ -15,7 +15,7 @@ from accredit.runtime.flight import Flight
 LEAST_RETRY = 1.0
 _SAME_EXPIRY = 1.0
 _NO_MEMBERS: Mapping[str, str] = MappingProxyType({})
-Landing = AccessToken | AccreditError | Surfaced
+Landing = AccessToken | AccreditError | Postponed | Surfaced
 
 
 class Slot:
