@@ -10,7 +10,19 @@ from benchmarks import report
 from benchmarks.model import Effort, Section
 
 #: In the order of the table. Each module has ``run(effort)``, which returns sections.
-NAMES = ("fresh", "auth_step", "whole_request", "imports", "memory", "herds", "faults", "redis_store", "guard", "rpc")
+NAMES = (
+    "fresh",
+    "auth_step",
+    "whole_request",
+    "imports",
+    "memory",
+    "herds",
+    "faults",
+    "redis_store",
+    "encryption",
+    "guard",
+    "rpc",
+)
 
 
 ROOT = Path(__file__).resolve().parent.parent
