@@ -12,7 +12,6 @@ import os
 import random
 import sys
 import threading
-import weakref
 from collections.abc import Callable
 from itertools import islice
 from typing import Literal
@@ -49,8 +48,9 @@ from accredit.errors import (
     UnreachableError,
 )
 from accredit.instrumentation import EventLog, Hook
-from accredit.runtime.defects import defect, interruption, say
+from accredit.runtime import forks
 from accredit.runtime.driver import Driver, Transport
+from accredit.runtime.faults import defect, interruption, say
 from accredit.runtime.flight import Flight
 from accredit.runtime.guarded_store import GuardedStore
 from accredit.runtime.keeper import Keeper
@@ -114,7 +114,7 @@ class Engine:
             random=self._random.random,
         )
         self.keeper: Keeper = Keeper(self.clock, self.renew_if_due)
-        _register(self)
+        forks.register(self)
 
     # -- slots ---------------------------------------------------------------------------------------
 
@@ -588,20 +588,3 @@ def _origin(request: TokenRequest) -> str:
     registration = request.registration
     # One text for all identities of a server.
     return sys.intern(origin_of(registration.token_endpoint or registration.server))
-
-
-_ENGINES: weakref.WeakSet[Engine] = weakref.WeakSet()
-_fork_hook_set = False
-
-
-def _register(engine: Engine) -> None:
-    global _fork_hook_set  # noqa: PLW0603 - os.register_at_fork can only be called once and never undone
-    if not _fork_hook_set and hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=_after_fork)
-        _fork_hook_set = True
-    _ENGINES.add(engine)
-
-
-def _after_fork() -> None:
-    for engine in list(_ENGINES):
-        engine.after_fork()

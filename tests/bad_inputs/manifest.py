@@ -315,7 +315,6 @@ ROWS: Mapping[str, str] = {
 
 _BOUND = "needs tokens that are bound to a key (RFC 9449), which this version does not issue requests for"
 _ASSERTION = "concerns signed client assertions, which this version does not send"
-_STORE = "concerns a store shared between processes or written to disk, which this version does not have"
 
 DEFERRED: Mapping[str, str] = {
     "B05": _BOUND,
@@ -330,8 +329,6 @@ DEFERRED: Mapping[str, str] = {
     "J17": "concerns mutual TLS as client authentication, which this version does not have",
     "J21": _BOUND,
     "P08": _ASSERTION,
-    "Q20": _STORE,
-    "P13": _RESOURCE_SERVER,
     "T03": "concerns the OpenTelemetry subscriber, which this version does not have",
     "T10": "concerns the doctor command, which this version does not have",
 }
