@@ -15,11 +15,10 @@ from accredit.core.effects import Credential, Effect, Instant
 from accredit.core.events import Event
 from accredit.core.messages import Failure, Request, Response
 from accredit.core.metadata import ServerMetadata
-from accredit.core.records import Claimed, Lead
+from accredit.core.records import Claimed, Lead, StoreDown
 from accredit.core.secret import Secret, SecretSource
 from accredit.errors import ConfigurationError
 from accredit.runtime.flight import Flight
-from accredit.runtime.guarded_store import GuardedStore
 from accredit.runtime.leases import LEASE_SECONDS, Leases
 from accredit.secret_sources import SecretReader
 
@@ -40,6 +39,33 @@ class Transport(Protocol):
         """Close what is open."""
 
 
+class StorePort(Protocol):
+    """What performs the effects that concern a store."""
+
+    @property
+    def in_process(self) -> bool:
+        """Whether nobody else sees what it keeps."""
+
+    @property
+    def tag_key(self) -> bytes | None:
+        """The key of credential tags that a fleet shares, if there is one."""
+
+    def perform(self, effect: effects.StoreEffect) -> object:
+        """Perform the effect; what goes wrong is an answer."""
+
+
+class NoStore:
+    """For flows that keep nothing."""
+
+    in_process = True
+    tag_key = None
+
+    def perform(self, effect: effects.StoreEffect) -> object:
+        """Answer that there is no store."""
+        del effect
+        return StoreDown()
+
+
 class Driver:
     """Runs flows to their end. Holds what they need of the world: clocks, chance, secrets, transport, store."""
 
@@ -47,7 +73,7 @@ class Driver:
         self,
         *,
         clock: Clock,
-        store: GuardedStore,
+        store: StorePort,
         transport: Callable[[], Transport],
         chance: random.Random,
         emit: Callable[[Event], None],
