@@ -199,6 +199,17 @@ def test_a_file_that_goes_away_or_turns_to_nonsense_changes_nothing(tmp_path: Pa
     assert keyring.writing.id == "k3"
 
 
+def test_a_source_that_fails_does_not_keep_others_from_being_read(tmp_path: Path) -> None:
+    gone, other = tmp_path / "gone", tmp_path / "other"
+    gone.write_text(key("k1"))
+    other.write_text(key("k2"))
+    keyring = Keyring(Secret.from_file(gone), Secret.from_file(other))
+    keyring.load()
+    gone.unlink()
+    other.write_text(f"{key('k3')} {key('k4')}")
+    assert [each.id for each in keyring.load()] == ["k1", "k3", "k4"]
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [
