@@ -10,8 +10,8 @@ import contextlib
 import logging
 import os
 import random
+import sys
 import threading
-import weakref
 from collections.abc import Callable
 from itertools import islice
 from typing import Literal
@@ -48,8 +48,9 @@ from accredit.errors import (
     UnreachableError,
 )
 from accredit.instrumentation import EventLog, Hook
-from accredit.runtime.defects import defect, interruption, say
+from accredit.runtime import forks
 from accredit.runtime.driver import Driver, Transport
+from accredit.runtime.faults import defect, interruption, say
 from accredit.runtime.flight import Flight
 from accredit.runtime.guarded_store import GuardedStore
 from accredit.runtime.keeper import Keeper
@@ -113,7 +114,7 @@ class Engine:
             random=self._random.random,
         )
         self.keeper: Keeper = Keeper(self.clock, self.renew_if_due)
-        _register(self)
+        forks.register(self)
 
     # -- slots ---------------------------------------------------------------------------------------
 
@@ -161,7 +162,7 @@ class Engine:
             if token is not None and not waits:
                 if slot.flight is not None or now < max(token.renew_at, slot.retry_at):
                     if not slot.suspect:
-                        slot.fresh = token
+                        slot.hand_out(token)
                     return token
             elif slot.flight is not None:
                 return slot.flight
@@ -347,14 +348,41 @@ class Engine:
 
     def close(self) -> None:
         """Stop renewing and give back what is open. Flights that are up end by themselves, within their deadline."""
+        if self._shut():
+            self._give_everything_back()
+
+    def close_beside(self) -> Flight[None]:
+        """Do the same without waiting for anything on this thread; the flight ends when it is done."""
+        flight: Flight[None] = Flight()
+
+        def fly() -> None:
+            try:
+                self._give_everything_back()
+            finally:
+                flight.settle(None)
+
+        if not self._shut():
+            flight.settle(None)
+        elif self._inline:
+            fly()
+        else:
+            self._workers.submit("", fly)
+        return flight
+
+    def _shut(self) -> bool:
+        """Let nobody in any more and interrupt what is under way; False when that was done before."""
         with self._lock:
             if self._closed:
-                return
+                return False
             self._closed = True
             for slot in self.slots.values():
                 slot.fresh = None  # the way past this lock
         self.keeper.stop()
         self._driver.close()
+        return True
+
+    def _give_everything_back(self) -> None:
+        self.keeper.join()
         self.store.close()
 
     def after_fork(self) -> None:
@@ -558,21 +586,5 @@ def _drop(flow: Flow[object]) -> Flow[None]:
 
 def _origin(request: TokenRequest) -> str:
     registration = request.registration
-    return origin_of(registration.token_endpoint or registration.server)
-
-
-_ENGINES: weakref.WeakSet[Engine] = weakref.WeakSet()
-_fork_hook_set = False
-
-
-def _register(engine: Engine) -> None:
-    global _fork_hook_set  # noqa: PLW0603 - os.register_at_fork can only be called once and never undone
-    if not _fork_hook_set and hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=_after_fork)
-        _fork_hook_set = True
-    _ENGINES.add(engine)
-
-
-def _after_fork() -> None:
-    for engine in list(_ENGINES):
-        engine.after_fork()
+    # One text for all identities of a server.
+    return sys.intern(origin_of(registration.token_endpoint or registration.server))

@@ -119,7 +119,7 @@ ROWS: Mapping[str, str] = {
     "E17": "a nonce demanded by an API",
     "E25": "a refusal of an old token",
     "E26": "a caller that is cancelled while its 401 is healed",
-    # What a guard answers.
+    # What a guard answers (I06 and I07 as well).
     "F37": "a token in more than one place",
     "F40": "an oracle for whoever forges tokens",
     # Tokens that an API is called with.
@@ -285,6 +285,21 @@ ROWS: Mapping[str, str] = {
     "Q18": "hooks and log handlers that raise",
     "Q20": "a cache on a full disk",
     "Q21": "answers that would exhaust the memory",
+    # The authorization server's side (the development server).
+    "R03": "parameters that are repeated or empty",
+    "R04": "parameters that nobody knows",
+    "R05": "how a grant is answered",
+    "R07": "Basic credentials that are none",
+    "R08": "secrets that are not ASCII",
+    "R09": "two ways of client authentication at once",
+    "R10": "assertions that prove nothing",
+    "R12": "identifiers that serve once, of several kinds",
+    "R13": "scopes that are not for the client",
+    "R14": "resources that are unknown, several, or none",
+    "R15": "another grant, or none",
+    "R16": "a client named like a user",
+    "R21": "a place where a development server must not run",
+    "R27": "time travel by anybody",
     # Leaks and supply chain.
     "T02": "tracebacks with variables",
     "T03": "spans of instrumented HTTP",
@@ -311,7 +326,6 @@ DEFERRED: Mapping[str, str] = {
     "D17": _ASSERTION,
     "D18": _ASSERTION,
     "E17": _BOUND,
-    "I15": "concerns the revocation of tokens by a client, which this version does not ask for",
     "J17": "concerns mutual TLS as client authentication, which this version does not have",
     "J21": _BOUND,
     "P08": _ASSERTION,

@@ -165,6 +165,38 @@ def test_other_interceptors_see_each_call(auth: AccreditAuth, door: Door, servic
     assert seen[-1] == ("aio", 0)
 
 
+def test_details_of_a_call_do_not_print_the_token(auth: AccreditAuth, door: Door, manager: TokenManager,
+                                                  service: Running, authority: Authority,
+                                                  portal: BlockingPortal) -> None:  # fmt: skip
+    printed: list[str] = []
+
+    class Logger(grpc.UnaryUnaryClientInterceptor):
+        def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
+            printed.extend([repr(details), str(details)])
+            return continuation(details, request)
+
+    with grpc.secure_channel(service.target, root_credentials(authority.pem)) as channel:
+        carrying = grpc.intercept_channel(channel, auth.interceptor(f"https://localhost:{service.port}"), Logger())
+        assert BlockingClient(carrying).call("unary_unary") == b"got a"
+
+    class AioLogger(aio.UnaryUnaryClientInterceptor):
+        async def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
+            printed.extend([repr(details), str(details.metadata)])
+            return await continuation(details, request)
+
+    async def scenario() -> Any:
+        interceptors = [*auth.aio_interceptors(f"https://localhost:{service.port}"), AioLogger()]
+        root = root_credentials(authority.pem)
+        async with aio.secure_channel(service.target, root, interceptors=interceptors) as channel:
+            stub: Any = channel.unary_unary(path("unary_unary"))
+            return await stub(b"a", timeout=PATIENCE)
+
+    assert portal.call(scenario) == b"got a"
+    assert door.tokens == [manager.get().value] * 2
+    assert all("***" in text for text in printed)
+    assert not any(manager.get().value in text for text in printed)
+
+
 def test_either_face_of_a_manager_will_do(door: Door, service: Running, authority: Authority,
                                           manager: TokenManager) -> None:  # fmt: skip
     auth = AccreditAuth(manager.asynchronous())

@@ -329,6 +329,16 @@ def test_a_store_that_notices_after_another_one_mended_it_keeps_the_new_file(pat
     assert issuer.count == 1
 
 
+def test_who_finds_the_damage_late_does_not_remove_what_another_one_made_meanwhile(path: Path) -> None:
+    store = store_at(path)
+    store.read(make_identity())
+    replace_it(path)  # between the moment the damage was found and the moment the file would be removed
+    inode = path.stat().st_ino
+    assert store._database._discard()
+    assert path.stat().st_ino == inode
+    store.close()
+
+
 # -- full, read-only ----------------------------------------------------------------------------------
 
 

@@ -44,11 +44,11 @@ class StorePort(Protocol):
 
     @property
     def in_process(self) -> bool:
-        """Whether nobody else sees what it keeps."""
+        """Whether what is kept is seen by this process alone."""
 
     @property
     def tag_key(self) -> bytes | None:
-        """The key of credential tags that a fleet shares, if there is one."""
+        """The key for tags of credentials that others can compare; None when there is none."""
 
     def perform(self, effect: effects.StoreEffect) -> object:
         """Perform the effect; what goes wrong is an answer."""
@@ -57,8 +57,15 @@ class StorePort(Protocol):
 class NoStore:
     """For flows that keep nothing."""
 
-    in_process = True
-    tag_key = None
+    @property
+    def in_process(self) -> bool:
+        """True: nobody else sees what is not kept."""
+        return True
+
+    @property
+    def tag_key(self) -> bytes | None:
+        """None: nobody compares."""
+        return None
 
     def perform(self, effect: effects.StoreEffect) -> object:
         """Answer that there is no store."""
