@@ -81,7 +81,7 @@ class StarletteGuard(Guard):
                 if connection is None:
                     raise ConfigurationError(
                         "the endpoint was called without a request.",
-                        advice="Decorate what takes a Request or a WebSocket; with FastAPI, depend on the guard instead.",
+                        advice="Decorate what takes a Request or a WebSocket; with FastAPI, depend on the guard.",
                         key="endpoint",
                     )
                 refusal = await self.check(connection, needed)
