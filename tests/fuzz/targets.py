@@ -69,6 +69,7 @@ from tests.fuzz.checks import (
     filled,
     text_of,
 )
+from tests.fuzz.guards import guard, resource_metadata
 
 ENDPOINT: Final = "https://idp.example.com/oauth2/token"
 WALL: Final = 1_750_000_000.0
@@ -382,6 +383,8 @@ TARGETS: Final[Mapping[str, Callable[[bytes], None]]] = {
     "token_response": token_response,
     "discovery": discovery,
     "challenge": challenge,
+    "guard": guard,
+    "resource_metadata": resource_metadata,
     "retry_after": retry_after,
     "url": url,
     "jws": jws,
