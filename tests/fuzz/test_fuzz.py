@@ -35,6 +35,9 @@ RUNS = {
     "url": 4_000,
     "jws": 2_000,
     "jwk": 2_000,
+    "token": 2_000,
+    "jwks": 2_000,
+    "introspection": 2_000,
     "configuration": 1_000,
 }
 

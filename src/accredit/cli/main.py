@@ -34,6 +34,7 @@ _COMMANDS: Final = {
     "renew": ("accredit.cli.renew", "run"),
     "verify": ("accredit.cli.verify", "run"),
     "inspect": ("accredit.cli.inspect", "run"),
+    "store": ("accredit.cli.store", "run"),
     "demo": ("accredit.cli.servers", "demo"),
     "serve": ("accredit.cli.servers", "serve"),
 }
@@ -46,6 +47,7 @@ commands:
   renew [ID...] --within SECONDS renew the tokens that expire soon
   verify [TOKEN]                 check a token as an API would, and say what is wrong with it
   inspect [TOKEN]                decode a token without checking it
+  store list|remove|purge|keygen look after the tokens that are kept for later runs
   demo                           see it work, with a server of its own
   serve                          run an authorization server and an API for development
 
