@@ -377,4 +377,5 @@ def test_any_claims_are_decided(header: dict[str, object], changes: dict[str, ob
         return
     assert token.claims["iss"] == ISSUER
     assert set(token.audience) & {API, "second-name"}
+    assert token.expires_at is not None
     assert token.expires_at > NOW - 60

@@ -340,6 +340,8 @@ def check_audience(value: object, policy: AccessTokenPolicy, *, required: bool) 
         InvalidTokenError: reason ``audience``.
 
     """
+    if isinstance(value, str) and value in policy.audience:  # the usual case, first
+        return (value,)
     if value is None and not required:
         return ()
     audience = _audience(value)
@@ -401,6 +403,8 @@ def check_client(claims: Mapping[str, object], policy: AccessTokenPolicy, profil
 
 def _time(claims: Mapping[str, object], name: str) -> float:
     value = claims.get(name)
+    if type(value) is int and 0 <= value <= _LAST_SECOND:  # the usual case, first
+        return value
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _LAST_SECOND:
         _deny(f"the claim {name} of the token is missing or not a time", "malformed")
     return value
