@@ -78,6 +78,9 @@ PATIENCE = 1.0
 COOL_DOWN = 60.0
 _POLL_FIRST = 0.010
 _POLL_LAST = 0.050
+_POLLS_CLOSE = 16
+_POLL_LATER = 0.100
+_STORE_AWAY = 1.0
 
 
 class Obtained(NamedTuple):
@@ -136,6 +139,17 @@ class Surfaced(NamedTuple):
     reason: Literal["cooling"]
 
 
+class Postponed(NamedTuple):
+    """The store gave no answer, and the token that is there does for a while: no request was made.
+
+    Attributes:
+        seconds: when to try again.
+
+    """
+
+    seconds: float
+
+
 NOTHING = Past()
 
 
@@ -157,8 +171,8 @@ class _Issued(NamedTuple):
 
 
 def obtain(
-    request: TokenRequest, *, newer_than: int | None, owner: str, past: Past = NOTHING
-) -> Flow[Obtained | Failed]:
+    request: TokenRequest, *, newer_than: int | None, owner: str, past: Past = NOTHING, spare: float = 0.0
+) -> Flow[Obtained | Failed | Postponed]:
     """Get a token newer than ``newer_than``: another's from the store, or one from the server as the only asker.
 
     Args:
@@ -166,6 +180,8 @@ def obtain(
         newer_than: the generation that will not do; None when any usable one will.
         owner: a name drawn for this flight, under which it holds the lease.
         past: what this process remembers of failures; the store may know of more.
+        spare: seconds for which nobody needs the token. While the store is away, a renewal waits for it that long:
+            alone, each process of a fleet would ask for a token of its own.
 
     """
     start = yield from now()
@@ -175,7 +191,7 @@ def obtain(
         return Failed(credential, 0.0, counts=False)
     if past.refused is not None and past.refused.credential == credential.tag:
         return past.refused
-    turn = yield from _await_turn(request, newer_than, credential, owner, deadline)
+    turn = yield from _await_turn(request, newer_than, credential, owner, deadline, spare)
     if not isinstance(turn, _Turn):
         return turn
     failures = max(turn.failures, past.failures)
@@ -188,7 +204,8 @@ def _await_turn(
     credential: Credential,
     owner: str,
     deadline: float,
-) -> Flow[_Turn | Obtained | Failed]:
+    spare: float,
+) -> Flow[_Turn | Obtained | Failed | Postponed]:
     """Claim until there is a record, the lease, a hold, or no time left."""
     identity = request.identity
     polls = 0
@@ -203,7 +220,7 @@ def _await_turn(
             lease=_lease(request, deadline, before.local),
         )
         if isinstance(answer, StoreDown):
-            return _Turn(newer_than)
+            return _Turn(newer_than) if spare <= 0 else Postponed(min(spare, _STORE_AWAY))
         match answer.directive:
             case Satisfied() if answer.stored is not None:
                 refused = _unusable(answer.stored, request, before.wall)
@@ -229,7 +246,7 @@ def _await_turn(
                 draw = yield from random()
                 rest = min(
                     seconds,
-                    _POLL_FIRST + draw * (min(_POLL_LAST, _POLL_FIRST * 2**polls) - _POLL_FIRST),
+                    _POLL_FIRST + draw * (_longest_poll(polls) - _POLL_FIRST),
                 )
                 if before.local + rest >= deadline:
                     return Failed(
@@ -244,11 +261,16 @@ def _await_turn(
                 return _Turn(newer_than)
 
 
+def _longest_poll(polls: int) -> float:
+    """Return the longest pause (seconds) before the next look: most servers answer soon, a slow one is given time."""
+    return _POLL_LATER if polls > _POLLS_CLOSE else min(_POLL_LAST, _POLL_FIRST * 2.0**polls)
+
+
 def _lease(request: TokenRequest, deadline: float, now: float) -> float:
     """Return the seconds that a lease is to run: half of a flight's time, and no longer than this flight.
 
     So those who wait for a holder that died, or whose record was lost on the way to the store, still have the time
-    to ask the server themselves, and one does it for all.
+    to ask the server themselves, and one does it for all. A driver may take it for less and extend it.
     """
     return min(LONGEST_LEASE, max(min(request.registration.deadline / 2.0, deadline - now), SHORTEST_LEASE))
 
@@ -516,7 +538,7 @@ def renew_refused(
     origin: str,
     owner: str,
     past: Past = NOTHING,
-) -> Flow[Obtained | Failed | Surfaced]:
+) -> Flow[Obtained | Failed | Postponed | Surfaced]:
     """Replace a token that an API answered with 401: mark that generation suspect and get a newer one.
 
     Args:
