@@ -162,9 +162,9 @@ class PresentedToken:
     def __init__(self, jws: CompactJws, claims: Mapping[str, object]) -> None:
         """Keep the parts. One is made for every token, so it is no dataclass: that would take twice as long."""
         issuer = claims.get("iss")
-        self.issuer = issuer if isinstance(issuer, str) else None
-        self.algorithm = jws.algorithm
-        self.kid = jws.kid
+        self.issuer: str | None = issuer if isinstance(issuer, str) else None
+        self.algorithm: str = jws.algorithm
+        self.kid: str | None = jws.kid
         self._jws = jws
         self._claims = claims
 
