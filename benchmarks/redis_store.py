@@ -1,4 +1,4 @@
-"""The Redis store: its verbs beside a plain GET and SET, a fleet that starts cold, and what encryption costs."""
+"""The Redis store: its verbs beside a plain GET and SET, and a fleet that starts cold."""
 
 import multiprocessing
 import statistics
@@ -13,7 +13,6 @@ from typing import Any
 from accredit import ClientRegistration, ClientSecretPost, TokenManager
 from accredit.core.records import Record
 from accredit.stores.codec import RecordCodec
-from accredit.stores.envelope import Keyring, generate_key
 from accredit.stores.redis import RedisStore
 from accredit.testing.store_contract import make_identity
 from benchmarks import measure, others
@@ -43,7 +42,7 @@ def run(effort: Effort) -> list[Section]:
     if executable("valkey") is not None and sys.platform != "win32":
         with Server("valkey") as server:
             sections += [_cold(effort, server.url), _fleets(effort, server.url)]
-    return [*sections, _encryption(effort)]
+    return sections
 
 
 # ---- verbs --------------------------------------------------------------------------------------------------
@@ -232,42 +231,4 @@ def _fleets(effort: Effort, url: str) -> Section:
     section.rows += [shared, *alone]
     most = max(int(value) for value in shared.cells.values())  # type: ignore[arg-type]
     section.aims.append(Aim(f"token requests of up to {sizes[-1]} processes", 1.0, most, "requests"))
-    return section
-
-
-# ---- encryption ---------------------------------------------------------------------------------------------
-
-
-def _encryption(effort: Effort) -> Section:
-    section = Section(
-        "record encryption",
-        "Encryption of stored records",
-        "CPU time of encoding and decoding a record, as JSON and sealed with AES-256-GCM under a key derived for each"
-        " record. It happens once per renewal and process.",
-        {"encode": "µs", "decode": "µs"},
-    )
-    identity = make_identity()
-    record = _record(identity)
-    key = identity.store_key()
-    subjects: dict[str, Timed] = {}
-    for name, codec in (("plain", RecordCodec()), ("sealed", RecordCodec(Keyring(generate_key())))):
-        data = codec.encode(record, store_key=key)
-
-        def encode(codec: RecordCodec = codec) -> None:
-            codec.encode(record, store_key=key)
-
-        def decode(codec: RecordCodec = codec, data: bytes = data) -> None:
-            codec.decode(data, store_key=key, identity=identity)
-
-        subjects[f"{name} encode"] = measure.repeated(encode)
-        subjects[f"{name} decode"] = measure.repeated(decode)
-    samples = measure.interleaved(subjects, rounds=effort.of(40, 5), number=effort.of(500, 100))
-    for name in ("plain", "sealed"):
-        cells: dict[str, Any] = {step: measure.scaled(samples[f"{name} {step}"], 1e6) for step in ("encode", "decode")}
-        section.rows.append(Row(name, cells))
-    added: dict[str, Any] = {
-        step: measure.scaled(measure.minus(samples[f"sealed {step}"], samples[f"plain {step}"]), 1e6)
-        for step in ("encode", "decode")
-    }
-    section.rows.append(Row("added by encryption", added))
     return section

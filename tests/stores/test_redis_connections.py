@@ -407,6 +407,34 @@ def test_a_forked_child_has_connections_of_its_own(valkey: Server) -> None:
         store.close()
 
 
+def test_the_configuration_and_the_command_line_know_it(
+    valkey: Server, server: DevServer, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    from accredit.cli.main import main
+
+    config = tmp_path / "accredit.toml"
+    config.write_text(
+        f'[store]\nurl = "{valkey.url}"\nprefix = "by-config"\n[registration.api-client]\n'
+        f'token_endpoint = "{server.token_endpoint}"\nclient_id = "api-client"\n'
+        'client_secret = { env = "API_SECRET" }\n',
+        encoding="utf-8",
+    )
+    monkeypatch.setenv("API_SECRET", "dev-secret")
+    monkeypatch.setenv("ACCREDIT_CONFIG", str(config))
+    # The default is for services; a machine that runs tests may stand still for longer.
+    monkeypatch.setitem(RedisStore.__init__.__kwdefaults__, "timeout", PATIENCE)
+    with TokenManager.from_config() as manager:
+        token = manager.get()
+    entries = []
+    for arguments in (["list", "--json"], ["purge"], ["list", "--json"]):
+        assert main(["store", *arguments]) == 0
+        entries.append("".join(capsys.readouterr()))
+    assert "by-config:api-client:service-account" in entries[0]
+    assert token.value not in "".join(entries)
+    assert "1 token" in entries[1]
+    assert "by-config" not in entries[2]
+
+
 def test_a_closed_store_opens_again(valkey: Server) -> None:
     store = RedisStore(valkey.url, timeout=PATIENCE)
     store.read(make_identity())

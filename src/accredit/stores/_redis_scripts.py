@@ -94,10 +94,10 @@ end
 _LEASE = """
 local function lease()
   local l = ours(redis.pcall('HMGET', KEYS[2], 'owner', 'ends', 'length'))
-  -- One that does not end by itself, or is none, is replaced: nobody would ever give it back.
+  -- One that says of no end, or is none, is replaced: nobody would ever give it back.
   if not l then redis.call('DEL', KEYS[2]) return nil end
   local rest = left(l[2], l[3])
-  if not l[1] or not rest or redis.call('PTTL', KEYS[2]) < 0 then return nil end
+  if not l[1] or not rest then return nil end
   return {owner = l[1], left = rest}
 end
 local function release(owner)
