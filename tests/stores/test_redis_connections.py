@@ -465,6 +465,20 @@ def test_many_threads_share_few_connections(valkey: Server) -> None:
         store.close()
 
 
+@pytest.mark.parametrize("threads", [False, True])
+def test_where_no_threads_can_run_the_caller_connects(valkey: Server, monkeypatch: Any, threads: bool) -> None:
+    def refuse(_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    store = RedisStore(valkey.url, timeout=PATIENCE, connect_threads=threads)
+    assert works(store)
+    silent = RedisStore("redis://127.0.0.1:1", timeout=PATIENCE, connect_threads=threads)
+    with pytest.raises(StoreError) as caught:
+        works(silent)
+    assert caught.value.reason == "unreachable"
+
+
 @covers("T11", outcome="OK: importing the module says which extra to install, and importing accredit does without")
 def test_without_redis_py_the_extra_is_named() -> None:
     code = (
