@@ -84,7 +84,7 @@ class Engine:
         self.slots: dict[bytes, Slot] = {}
         self._hooks: tuple[Hook, ...] = (EventLog(self.now), *hooks)
         self._inline = renewal == "inline"
-        self._max_entries = max_entries
+        self.max_entries: int = max_entries
         self._lock = threading.Lock()
         self._workers = Workers()
         self._random = random.Random()  # noqa: S311 - jitter and generation bits, no secret
@@ -132,13 +132,14 @@ class Engine:
             return slot
 
     def _make_room(self) -> None:
-        if len(self.slots) < self._max_entries:
+        if len(self.slots) < self.max_entries:
             return
         # A batch at a time, those looked up first; what is in flight or kept fresh stays, even if that is too many.
         idle = (item for item in self.slots.items() if item[1].flight is None and not item[1].kept)
-        for key, slot in list(islice(idle, 1 + self._max_entries // _BATCHES)):
+        for key, slot in list(islice(idle, 1 + self.max_entries // _BATCHES)):
             slot.evicted = True
-            slot.fresh = None
+            # Whoever still holds on to the slot holds no token with it; the store has that.
+            slot.fresh = slot.token = None
             del self.slots[key]
 
     # -- callers -------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from accredit.stores.memory import MemoryStore
 
 RegistrationsLike = ClientRegistration | Iterable[ClientRegistration] | RegistrationRepository
 Texts = str | Iterable[str]
-_MOST_ALIASES = 4096
+_FEWEST_ALIASES = 4096
 # A flight ends by its own deadline; a caller that waits for as long lets it say what went wrong.
 _GRACE = 0.05
 # Most seconds for a store to give back what it has open; what takes longer goes on beside.
@@ -198,7 +198,8 @@ class _Face:
             principal=principal,
         )
         slot = self._engine.slot_for(request)
-        if len(self._aliases) >= _MOST_ALIASES:
+        # As many as there may be identities, so that those in use are all found the short way.
+        if len(self._aliases) >= max(_FEWEST_ALIASES, self._engine.max_entries):
             self._aliases.clear()
         self._aliases[alias] = slot
         return slot

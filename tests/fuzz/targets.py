@@ -66,6 +66,7 @@ from tests.fuzz.checks import (
     filled,
     text_of,
 )
+from tests.fuzz.guards import guard, resource_metadata
 from tests.fuzz.inputs import WALL, key_set, response_of, signed
 
 ENDPOINT: Final = "https://idp.example.com/oauth2/token"
@@ -335,6 +336,8 @@ TARGETS: Final[Mapping[str, Callable[[bytes], None]]] = {
     "token_response": token_response,
     "discovery": discovery,
     "challenge": challenge,
+    "guard": guard,
+    "resource_metadata": resource_metadata,
     "retry_after": retry_after,
     "url": url,
     "jws": jws,

@@ -124,9 +124,25 @@ def test_an_evicted_identity_is_looked_up_again(
         old = next(iter(manager._engine.slots.values()))
         manager.get(scope="orders:write")
         assert old.evicted
+        assert old.token is None
         manager._engine.acquire(old)  # by somebody who had looked it up just before
         assert old.fresh is None
         manager.get()
         manager.renew()
         assert caller.call(api.url).status == 200
         assert api.tokens[0] == api.tokens[1] != api.tokens[2] == manager.get().value
+
+
+@pytest.mark.parametrize("identities", [4_500, 6_000])
+def test_as_many_identities_as_are_kept_are_found_by_what_was_asked(server: DevServer, identities: int) -> None:
+    with TokenManager(registration(server), max_entries=6_000) as manager:
+        slots = [manager._slot(None, None, None, f"https://{number}.example", None) for number in range(identities)]
+        assert len(manager._aliases) == identities
+        assert all(
+            manager._slot(None, None, None, f"https://{number}.example", None) is slots[number]
+            for number in range(0, identities, 500)
+        )
+        # And no more than that, however many there are.
+        for number in range(identities, 6_010):
+            manager._slot(None, None, None, f"https://{number}.example", None)
+        assert len(manager._aliases) <= 6_000

@@ -188,6 +188,15 @@ def test_a_form_that_the_framework_has_read_already(verifier: Any, tokens: Token
     assert check({"access_token": "x"}).status == 400
 
 
+def test_an_endpoint_without_a_request_is_not_run(verifier: Any) -> None:
+    @StarletteGuard(verifier).requires()
+    async def endpoint(item: int) -> None:
+        raise AssertionError("it was run")
+
+    with pytest.raises(ConfigurationError, match="without a request"):
+        anyio.run(endpoint, 7)
+
+
 def test_a_route_that_is_not_guarded_has_no_token(starlette: TestClient) -> None:
     with pytest.raises(ConfigurationError, match="not guarded"):
         starlette.get("/unguarded")

@@ -12,7 +12,7 @@ from accredit.core.flows import COOL_DOWN
 from accredit.devserver import DevServer
 from accredit.instrumentation import TokenRefused, TokenWithheld
 from accredit.integrations.grpc import AccreditAuth, NoTokenError
-from tests.rpc.conftest import Client
+from tests.rpc.conftest import AGED, Client
 from tests.rpc.service import EXPECTED, KINDS, AioClient, BlockingClient, Door
 from tests.runtime.support import Events, JumpClock
 
@@ -155,6 +155,21 @@ def test_no_newer_token_to_be_had(client: Client, door: Door, server: DevServer,
     # Other APIs may still take it.
     assert manager.get().generation == before.generation
     assert (server.count("/token"), door.count) == (2, 2)
+
+
+@pytest.mark.parametrize("kind", ["unary_unary", "unary_stream"])
+def test_without_threads(make_client: Callable[..., Client], make_manager: Callable[..., TokenManager], door: Door,
+                         server: DevServer, clock: JumpClock, kind: str) -> None:  # fmt: skip
+    """With renewal="inline" the thread that asks, or brings the news, makes the token request."""
+    manager = make_manager(renewal="inline")
+    client = make_client(AccreditAuth(manager))
+    assert client.call(kind) == EXPECTED[kind]
+    clock.shift += AGED
+    stale = manager.get().value
+    door.refuse_token(stale)
+    assert client.call(kind) == EXPECTED[kind]
+    assert door.tokens == [stale, stale, manager.get().value]
+    assert server.count("/token") == 2
 
 
 # -- whose token, and where to ----------------------------------------------------------------------------------------

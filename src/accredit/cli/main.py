@@ -32,9 +32,9 @@ _COMMANDS: Final = {
     "token": ("accredit.cli.token", "run"),
     "call": ("accredit.cli.call", "run"),
     "renew": ("accredit.cli.renew", "run"),
+    "store": ("accredit.cli.store", "run"),
     "verify": ("accredit.cli.verify", "run"),
     "inspect": ("accredit.cli.inspect", "run"),
-    "store": ("accredit.cli.store", "run"),
     "demo": ("accredit.cli.servers", "demo"),
     "serve": ("accredit.cli.servers", "serve"),
 }
@@ -45,9 +45,9 @@ commands:
   token [ID]                     print an access token
   call [ID] URL                  call an API with a token
   renew [ID...] --within SECONDS renew the tokens that expire soon
+  store list|remove|purge|keygen look after the tokens that are kept for later runs
   verify [TOKEN]                 check a token as an API would, and say what is wrong with it
   inspect [TOKEN]                decode a token without checking it
-  store list|remove|purge|keygen look after the tokens that are kept for later runs
   demo                           see it work, with a server of its own
   serve                          run an authorization server and an API for development
 
