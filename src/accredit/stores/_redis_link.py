@@ -270,16 +270,27 @@ class Pool:
         return None
 
     def _wait(self, ticket: _Ticket, deadline: float, late: str) -> Link:
-        if not ticket.gate.acquire(timeout=max(deadline - time.monotonic(), 0.0)):
-            with self._lock:
-                if ticket.link is None and ticket.reason is None:
-                    ticket.abandoned = True
-                    if ticket in self._waiting:
-                        self._waiting.remove(ticket)
-                    ticket.reason = late
+        try:
+            if not ticket.gate.acquire(timeout=max(deadline - time.monotonic(), 0.0)):
+                self._abandon(ticket, late)
+        except BaseException:
+            # Interrupted, or a greenlet that was killed: nobody is there to take the connection.
+            self._abandon(ticket, late)
+            if ticket.link is not None:
+                self.give_back(ticket.link)
+            raise
         if ticket.link is not None:
             return ticket.link
         raise store_error(ticket.reason or late, str(self.place))
+
+    def _abandon(self, ticket: _Ticket, late: str) -> None:
+        """Give up waiting, unless there is a connection by now."""
+        with self._lock:
+            if ticket.link is None and ticket.reason is None:
+                ticket.abandoned = True
+                ticket.reason = late
+                if ticket in self._waiting:
+                    self._waiting.remove(ticket)
 
     def _start(self, ticket: _Ticket, deadline: float) -> None:
         def connect() -> None:
