@@ -1,0 +1,485 @@
+"""One seed, run: the fleet, its callers, what goes wrong, and the invariants over all of it."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from accredit.core.events import Event
+from accredit.core.registration import TokenRequest
+from accredit.core.token import AccessToken
+from tests.simulation.kernel import START, Finding, Kernel
+from tests.simulation.process import CHALLENGE, SCOPES, Caller, Link, Process, sleep
+from tests.simulation.scenario import Fault, Scenario
+from tests.simulation.server import ISSUER, TOKEN_ENDPOINT, Api, AuthorizationServer, Trouble
+from tests.simulation.shared_store import SharedStore
+from tests.simulation.watch import Watch
+
+#: Seconds of quiet after the last fault, in which holds, leases and cool-downs end.
+QUIET = 400.0
+_AIM = 0.25
+
+
+class Result(NamedTuple):
+    """What a seed came to."""
+
+    seed: int
+    steps: int
+    issued: int
+    kept: int
+    hand_outs: int
+    errors: int
+    digest: tuple[int, float, int]
+
+
+class World:
+    """A fleet in virtual time."""
+
+    def __init__(self, scenario: Scenario, *, trace: list[str] | None = None, keep_effects: bool = False) -> None:
+        self.scenario = scenario
+        self.kernel = Kernel(scenario.seed, trace=trace)
+        self.keep_effects = keep_effects
+        self.shared_tags = scenario.shared_tags
+        self.tag_key = b"k" * 32
+        self.secrets_ever = ["secret-1"]
+        self.server = AuthorizationServer(self.kernel, scenario.behaviour, {"orders": {"secret-1"}})
+        self.apis = [Api(self.server, self.kernel, f"https://api{number}.example") for number in (1, 2)]
+        self.store: SharedStore | None = SharedStore() if scenario.shared else None
+        self.store_trips = 0
+        self.watch = Watch(self)
+        self.processes: list[Process] = []
+        #: How many processes there were, all in all.
+        self.started = 0
+        #: Processes that renew a token that is not due, since a caller asked for that.
+        self.eager: set[str] = set()
+        #: Renewals for a refusal that have a reason: tokens that were revoked, or that the API did not know yet.
+        self.excused_refusals = 0
+        #: By how many seconds the clocks of the fleet may mislead it about the life of a token.
+        self.tolerance = 0.0
+        self._walls = 0.0
+        self._misled = False
+        self._settings = dict(scenario.settings)
+        self._schema = 1
+        self._newest_secret = "secret-1"
+        self._store_well_since = 0.0
+        self._links_well_since: dict[str, float] = {}
+        self._over = False
+
+    # -- the course of events ----------------------------------------------------------------------------
+
+    def run(self) -> Result:
+        """Run the seed to its end.
+
+        Raises:
+            Finding: an invariant does not hold.
+
+        """
+        scenario, kernel = self.scenario, self.kernel
+        for line in scenario.lines() if kernel.lines is not None else ():
+            assert kernel.lines is not None
+            kernel.lines.append(line)
+        for _ in range(scenario.processes):
+            kernel.after(0.0 if scenario.together else kernel.random.uniform(0.0, scenario.horizon / 3), None, self._boot)
+        for fault in scenario.faults:
+            kernel.at(START + fault.at, None, self._strike, fault)
+        kernel.run(START + scenario.horizon)
+        self._over = True
+        self._heal()
+        kernel.run(kernel.now + QUIET + max((each.resumes_at - kernel.now for each in self._living()), default=0.0))
+        self._recover()
+        self.watch.at_rest()
+        self._check_requests()
+        counts, watch = self.server.counts, self.watch
+        errors = sum(watch.errors.values())
+        return Result(
+            scenario.seed, kernel.steps, counts.issued, watch.kept, watch.hand_outs, errors, kernel.digest()
+        )
+
+    def boot(self, **changes: Any) -> Process:
+        """Start a process."""
+        self.started += 1
+        server = {"issuer": ISSUER} if self.scenario.discovery else {"token_endpoint": TOKEN_ENDPOINT}
+        settings = {**self._settings, **server, "secret": self._newest_secret, **changes}
+        process = Process(self, f"p{self.started}", settings, schema=self._schema)
+        self.processes.append(process)
+        self.kernel.note(process.name, "starts")
+        if self.kernel.lines is not None:
+            for scope in self.scenario.scopes:
+                SCOPES[process.slot_of(scope).request.identity.encoded] = scope or "(no scope)"
+        return process
+
+    def _boot(self) -> None:
+        process = self.boot()
+        if self.scenario.kept_fresh:
+            for scope in self.scenario.scopes:
+                process.manager.keep_fresh(scope=scope)
+        self._visit(process)
+
+    def _living(self) -> list[Process]:
+        return [process for process in self.processes if process.alive]
+
+    def hear(self, process: Process, event: Event) -> None:
+        """Take note of an event of a process."""
+        if self.kernel.lines is not None:
+            error = getattr(event, "error", None)
+            more = getattr(event, "reason", None) or getattr(event, "outcome", None) or getattr(event, "source", "")
+            text = f"{type(error).__name__}: {str(error).splitlines()[0]}" if error is not None else more
+            self.kernel.note(process.name, f"event {type(event).__name__} {text}")
+
+    # -- callers -----------------------------------------------------------------------------------------
+
+    def _visit(self, process: Process) -> None:
+        """Let some callers come, and come again later."""
+        if self._over:
+            return
+        chance = self.kernel.random
+        for _ in range(chance.randint(1, self.scenario.crowd)):
+            self.call(process, chance.choice(self.scenario.scopes), chance.random())
+        self.kernel.after(chance.expovariate(1.0 / self.scenario.pace), process, self._visit, process)
+
+    def _visit_at(self, process: Process, scope: str | None) -> None:
+        if not self._over:
+            self.call(process, scope, 0.5)
+
+    def call(self, process: Process, scope: str | None, kind: float) -> None:
+        """Start one caller: most get a token, some call an API, a few renew, report or remove."""
+        chance, manager = self.kernel.random, process.manager
+        unusual = self.scenario.profile not in {"calm", "alone"}
+        if unusual and kind < 0.01:
+            self._start(process, scope, manager.renew(scope=scope), None, forced=True)
+        elif unusual and kind < 0.015:
+            token = manager.peek(scope=scope)
+            if token is not None:
+                self.eager.add(process.name)
+                self.excused_refusals += 1
+                self.watch.forget(process, scope)
+                manager.suspect(token)
+        elif unusual and kind < 0.02:
+            self.eager.add(process.name)
+            self.watch.forget(process, scope)
+            self._start(process, scope, manager.remove(scope=scope), None, forced=True)
+        elif kind > 1.0 - self.scenario.api_share:
+            process.start(self._call_api(process, scope, chance.choice(self.apis)), self._called)
+        else:
+            timeout = chance.choice([None, None, None, 0.0, 0.5, 3.0]) if unusual else None
+            self._start(process, scope, manager.get(scope=scope, timeout=timeout), timeout)
+
+    def _start(
+        self, process: Process, scope: str | None, coroutine: Any, timeout: float | None, *, forced: bool = False
+    ) -> None:
+        limit = process.registration.deadline if timeout is None else timeout
+        if forced:
+            self.eager.add(process.name)
+        process.start(coroutine, lambda caller: self._returned(caller, scope, limit, forced=forced))
+
+    def _returned(self, caller: Caller, scope: str | None, limit: float, *, forced: bool) -> None:
+        process, token = caller.process, caller.result
+        self.watch.returned(caller, limit)
+        if caller.error is not None:
+            if self.kernel.lines is not None:
+                self.kernel.note(process.name, f"a caller gets {type(caller.error).__name__}")
+            self.watch.failed(process, scope, caller, forced=forced)
+        elif isinstance(token, AccessToken):
+            if self.kernel.lines is not None:
+                self.kernel.note(process.name, f"a caller gets {token.value}")
+            self.watch.handed_out(process, scope, token)
+            self._aim(process, scope, token)
+
+    def _aim(self, process: Process, scope: str | None, token: AccessToken) -> None:
+        """Come back where it hurts: just before and after a token becomes renewable, or unusable."""
+        chance = self.kernel.random
+        if chance.random() < _AIM and not self._over:
+            when = chance.choice([token.renew_at, token.usable_until, token.usable_until, token.ends_at])
+            when += chance.choice([-1e-3, 1e-9, 1e-3, 0.5]) - process.clock.offset
+            if when > self.kernel.now:
+                self.kernel.at(when, process, self._visit_at, process, scope)
+
+    async def _call_api(self, process: Process, scope: str | None, api: Api) -> None:
+        """Call an API as the integrations do, with their own decisions."""
+        tokens = process.tokens
+        slot = process.slot_of(scope)
+        token = await tokens.obtain_async(slot)
+        self.watch.handed_out(process, scope, token)
+        await sleep(0.02)
+        status = api.status(token.value)
+        if status != 401:
+            return
+        if self.kernel.lines is not None:
+            self.kernel.note(process.name, f"{api.origin} refuses {token.value}")
+        again = tokens.worth_a_retry(
+            slot, token, CHALLENGE, origin=api.origin, carried=True, replayable=True, retried=False
+        )
+        if not again:
+            return
+        other = await tokens.replacement_async(slot, token, api.origin)
+        if other is None:
+            return
+        self.watch.handed_out(process, scope, other)
+        await sleep(0.02)
+        if api.status(other.value) == 401:
+            tokens.worth_a_retry(slot, other, CHALLENGE, origin=api.origin, carried=True, replayable=True, retried=True)
+
+    def _called(self, caller: Caller) -> None:
+        self.watch.returned(caller, 2 * caller.process.registration.deadline + 1.0)
+        if caller.error is not None:
+            if isinstance(caller.error, AssertionError):
+                raise caller.error
+            self.watch.errors[type(caller.error).__name__] += 1
+
+    # -- what goes wrong ---------------------------------------------------------------------------------
+
+    def _strike(self, fault: Fault) -> None:
+        self.kernel.note("WORLD", str(fault).strip())
+        name = "_on_" + fault.kind.replace(" ", "_").replace("-", "_")
+        getattr(self, name)(fault, **fault.values)
+
+    def _some(self, share: float) -> list[Process]:
+        living = self._living()
+        count = max(1, round(share * len(living)))
+        return self.kernel.random.sample(living, min(count, len(living)))
+
+    def _on_server(self, fault: Fault, trouble: Trouble, retry_after: int | None = None) -> None:
+        self.server.behaviour.trouble = trouble
+        self.server.behaviour.retry_after = retry_after
+        self.kernel.after(fault.seconds, None, self._end_trouble)
+
+    def _end_trouble(self) -> None:
+        self.server.behaviour.trouble = None
+        self.kernel.note("WORLD", "the authorization server is well again")
+
+    def _on_overload(
+        self, fault: Fault, capacity: float, queue: float, how: Any, retry_after: int | None, a_minute: int | None
+    ) -> None:
+        behaviour = self.server.behaviour
+        behaviour.capacity, behaviour.longest_queue, behaviour.overload = capacity, queue, how
+        behaviour.retry_after, behaviour.a_minute = retry_after, a_minute
+        self.kernel.after(fault.seconds, None, self._end_overload)
+
+    def _end_overload(self) -> None:
+        self.server.behaviour.capacity = self.server.behaviour.a_minute = None
+
+    def _on_store_down(self, fault: Fault) -> None:
+        if self.store is not None:
+            self.store.down = True
+            self.kernel.after(fault.seconds, None, self._store_up)
+
+    def _on_fail_over(self, fault: Fault, lag: float, skew: float) -> None:
+        if self.store is not None:
+            self.store.down = True
+            self.store.heal()
+            self._mislead(abs(skew) > 0.0)
+            self.store.fail_over(self.kernel.now, lag=lag, skew=skew)
+            self.watch.store_changed()
+            self.kernel.after(fault.seconds, None, self._store_up)
+
+    def _store_up(self) -> None:
+        if self.store is not None:
+            self.store.down = False
+            self._store_well_since = self.kernel.now
+            self.kernel.note("WORLD", "the store answers again")
+
+    def _on_split_brain(self, fault: Fault, lag: float, share: float) -> None:
+        if self.store is not None and self.store.stale is None:
+            minority = frozenset(process.name for process in self._some(share))
+            self.store.split(self.kernel.now, minority, lag=lag)
+            self.watch.store_changed()
+            self.kernel.after(fault.seconds, None, self._mend_split)
+
+    def _mend_split(self) -> None:
+        if self.store is not None:
+            self.store.heal()
+
+    def _on_store_empty(self, fault: Fault) -> None:
+        if self.store is not None:
+            self.store.lose_everything()
+            self.watch.store_changed()
+
+    def _on_evict(self, fault: Fault) -> None:
+        living = self._living()
+        if self.store is not None and living:
+            scope = self.kernel.random.choice(self.scenario.scopes)
+            self.store.evict(living[0].slot_of(scope).request.identity)
+            self.watch.store_changed()
+
+    def _on_partition(self, fault: Fault, peer: str, share: float) -> None:
+        for process in self._some(share):
+            link = self._link(process, peer)
+            link.down = True
+            self.kernel.after(fault.seconds, None, self._mend_link, process, peer)
+
+    def _on_lossy(self, fault: Fault, peer: str, share: float, before: float, after: float) -> None:
+        for process in self._some(share):
+            link = self._link(process, peer)
+            link.lost_before, link.lost_after = before, after
+            self.kernel.after(fault.seconds, None, self._mend_link, process, peer)
+
+    def _on_late(self, fault: Fault, peer: str, share: float, late: float) -> None:
+        for process in self._some(share):
+            self._link(process, peer).late = late
+            self.kernel.after(fault.seconds, None, self._mend_link, process, peer)
+
+    def _on_slow(self, fault: Fault, peer: str, share: float, mean: float) -> None:
+        for process in self._some(share):
+            self._link(process, peer).seconds = mean
+            self.kernel.after(fault.seconds, None, self._mend_link, process, peer)
+
+    @staticmethod
+    def _link(process: Process, peer: str) -> Link:
+        return process.link if peer == "store" else process.server_link
+
+    def _mend_link(self, process: Process, peer: str) -> None:
+        if peer == "store":
+            process.link = Link()
+            self._links_well_since[process.name] = self.kernel.now
+        else:
+            process.server_link = Link()
+
+    def store_well_since(self, process: Process) -> float:
+        """Return since when a process could have used the store without any trouble."""
+        link = process.link
+        if link.down or link.lost_before or link.lost_after or link.late or (self.store is not None and self.store.down):
+            return self.kernel.now
+        # An operation that was lost may be noticed a time-out later.
+        return max(self._store_well_since, self._links_well_since.get(process.name, 0.0), process.resumed_at) + 0.25
+
+    def _on_crash(self, fault: Fault, effect: int | None = None) -> None:
+        for process in self._some(0.0):
+            if effect is None:
+                self._crash(process, fault.seconds)
+            else:
+                process.ambush = (process.effects + effect, lambda victim: self._crash(victim, fault.seconds))
+
+    def _crash(self, process: Process, pause: float) -> None:
+        if process.alive:
+            process.kill()
+            self.kernel.note(process.name, "is killed")
+            self.kernel.after(pause, None, self._boot)
+
+    def _on_suspend(self, fault: Fault, effect: int | None = None) -> None:
+        self._mislead(True)
+        for process in self._some(0.0):
+            if effect is None:
+                self._suspend(process, fault.seconds)
+            else:
+                process.ambush = (process.effects + effect, lambda victim: self._suspend(victim, fault.seconds))
+
+    def _suspend(self, process: Process, seconds: float) -> None:
+        process.suspend(seconds)
+        self.kernel.note(process.name, f"is stopped for {seconds:.2f} s")
+
+    def _on_wall_jump(self, fault: Fault, by: float, share: float) -> None:
+        self._walls += abs(by)
+        self._mislead(False)
+        for process in self._some(share):
+            process.clock.wall_offset += by
+            self.kernel.after(fault.seconds, None, self._set_wall, process)
+
+    def _set_wall(self, process: Process) -> None:
+        process.clock.wall_offset = 0.0
+
+    def _mislead(self, more: bool) -> None:
+        # What a store says of a token's life is bounded by what the record says; when the clock of the store is wrong
+        # (or a process stood still while it published) and the wall clocks are as well, nothing is left to go by.
+        self._misled = self._misled or more
+        self.tolerance = self._walls if self._misled else 0.0
+
+    def _on_rotation(self, fault: Fault, late: float) -> None:
+        kernel = self.kernel
+        old = self._newest_secret
+        new = self._newest_secret = f"secret-{len(self.secrets_ever) + 1}"
+        self.secrets_ever.append(new)
+        self.server.secrets["orders"].add(new)
+        for process in self._living():
+            kernel.after(kernel.random.uniform(0.0, fault.seconds * (1.0 + late)), process, process.give_secret, new)
+        kernel.after(fault.seconds, None, self.server.secrets["orders"].discard, old)
+
+    def _on_revoke(self, fault: Fault) -> None:
+        self.excused_refusals += self.started + 1
+        for token in self.server.tokens.values():
+            token.revoked = True
+
+    def _on_misconfigured(self, fault: Fault) -> None:
+        self.apis[1].misconfigured = True
+        self.kernel.after(fault.seconds, None, self._end_misconfigured)
+
+    def _end_misconfigured(self) -> None:
+        self.apis[1].misconfigured = False
+
+    def _on_lag(self, fault: Fault, lag: float) -> None:
+        self.excused_refusals += 4 * self.started
+        self.apis[0].lag = lag
+        self.kernel.after(fault.seconds, None, self._end_lag)
+
+    def _end_lag(self) -> None:
+        self.apis[0].lag = 0.0
+
+    def _on_deploy(self, fault: Fault, schema: int, **changes: Any) -> None:
+        self._schema = schema
+        self._settings.update(changes)
+        old = self._living()
+        for number, process in enumerate(old):
+            self.kernel.after(fault.seconds * number / len(old), None, self._replace, process)
+
+    def _replace(self, process: Process) -> None:
+        if process.alive and not self._over:
+            self._boot()
+            process.kill()
+            self.kernel.note(process.name, "is replaced")
+
+    # -- the end -----------------------------------------------------------------------------------------
+
+    def _heal(self) -> None:
+        self.kernel.note("WORLD", "everything works again, and no caller comes")
+        self.server.behaviour.trouble = None
+        self._end_overload()
+        if self.store is not None:
+            self.store.down = False
+            self.store.heal()
+        for process in self._living():
+            process.link, process.server_link = Link(), Link()
+            process.clock.wall_offset = 0.0
+            process.ambush = None
+            process.give_secret(self._newest_secret)
+        for api in self.apis:
+            api.misconfigured, api.lag = False, 0.0
+        self._store_well_since = self.kernel.now
+
+    def _recover(self) -> None:
+        """Ask every process for every token."""
+        self.kernel.note("WORLD", "every process is asked once more")
+        for process in self._living():
+            for scope in self.scenario.scopes:
+                self._start(process, scope, process.manager.get(scope=scope), None)
+        before = sum(self.watch.errors.values())
+        self.kernel.run(self.kernel.now + 60.0)
+        if sum(self.watch.errors.values()) != before:
+            raise Finding("recovery", f"callers still get errors: {dict(self.watch.errors)}", self.kernel.now)
+        for process in self._living():
+            for slot in process.engine.slots.values():
+                for handle in range(8):
+                    del handle
+                process.engine.keeper.release(slot)
+        self.kernel.run(self.kernel.now + 60.0)
+
+    def _check_requests(self) -> None:
+        """With nothing wrong, count: one request for each renewal, and renewals that do not coincide."""
+        scenario, kernel = self.scenario, self.kernel
+        requests, kept = self.server.counts.requests, self.watch.kept
+        if scenario.profile == "calm" and requests != kept:
+            raise Finding("requests", f"{requests} token requests for {kept} records", kernel.now)
+        if scenario.profile == "alone":
+            self._check_spread()
+
+    def _check_spread(self) -> None:
+        lifetime = float(self.scenario.behaviour.lifetime or 300)
+        late = min(2.0 * self.scenario.settings["renew_before"], lifetime / 4.0)
+        renewals = [at for at in self.server.counts.times if START + lifetime / 2 < at < START + lifetime * 1.2]
+        width = late / 2.0 / 8.0
+        most = max((sum(at <= other < at + width for other in renewals) for at in renewals), default=0)
+        if most > 0.65 * len(self.processes):
+            text = f"{most} of {len(self.processes)} processes renew within {width:.2f} s"
+            raise Finding("spread", text, self.kernel.now)
+
+
+def request_of(process: Process, scope: str | None) -> TokenRequest:
+    """Return the token request of an identity."""
+    return process.slot_of(scope).request
