@@ -146,14 +146,15 @@ class Engine:
             if token is None:
                 self._check_hold(slot, now)
             flight = self._board(slot)
-            floor = _newest(slot.generation(), newer_than)
+            over = slot.generation() if slot.usable(now) is None else None
+            floor = newer_than if over is not None else _newest(slot.generation(), newer_than)
             past = _past(slot, now)
         owner = self._owner()
         self._take_off(
             slot,
             flight,
             owner,
-            lambda: obtain(slot.request, newer_than=floor, owner=owner, past=past),
+            lambda: obtain(slot.request, newer_than=floor, owner=owner, past=past, over=over),
         )
         if token is None or waits:
             return flight
@@ -294,7 +295,9 @@ class Engine:
         """
         outcome = flight.outcome
         if isinstance(outcome, AccessToken):
-            return outcome if is_newer(outcome.generation, newer_than) else None
+            # A process that was stopped after the flight landed may come by when the token is over.
+            fit = is_newer(outcome.generation, newer_than) and self.now() < outcome.usable_until
+            return outcome if fit else None
         if newer_than is None:
             with self._lock:
                 token = slot.usable(self.now())
@@ -304,10 +307,19 @@ class Engine:
             raise outcome.fresh()
         return None
 
-    def late(self, slot: Slot, seconds: float) -> UnreachableError:
-        """Return the error of a caller whose time is up."""
+    def late(self, slot: Slot, seconds: float, newer_than: int | None) -> AccessToken:
+        """Return what a caller gets whose time is up: a suspect token that others may still accept, if there is one.
+
+        Raises:
+            UnreachableError: there is none.
+
+        """
+        with self._lock:
+            token = slot.usable(self.now())
+        if token is not None and is_newer(token.generation, newer_than):
+            return token
         registration = slot.request.registration
-        return UnreachableError(
+        raise UnreachableError(
             f"no token for registration {registration.id!r} within {seconds:g} s.",
             advice="Check that the authorization server is up and reachable, or allow more time.",
             endpoint=registration.token_endpoint or registration.server,

@@ -384,7 +384,7 @@ class TokenManager(_Face):
             if isinstance(got, AccessToken):
                 return got
             if not got.wait(engine.clock, until - self._now()):
-                raise engine.late(slot, seconds)
+                return engine.late(slot, seconds, newer_than)
             token = engine.landed(slot, got, newer_than)
             if token is not None:
                 return token
@@ -397,7 +397,7 @@ class TokenManager(_Face):
         if got is None or isinstance(got, AccessToken):
             return got
         got.wait(engine.clock, until - self._now())
-        return _newer(got.outcome if got.done else None, token)
+        return _newer(got.outcome if got.done else None, token, self._now())
 
 
 class AsyncTokenManager(_Face):
@@ -504,7 +504,7 @@ class AsyncTokenManager(_Face):
             if isinstance(got, AccessToken):
                 return got
             if not await got.wait_async(until - self._now()):
-                raise engine.late(slot, seconds)
+                return engine.late(slot, seconds, newer_than)
             token = engine.landed(slot, got, newer_than)
             if token is not None:
                 return token
@@ -517,11 +517,11 @@ class AsyncTokenManager(_Face):
         if got is None or isinstance(got, AccessToken):
             return got
         await got.wait_async(until - self._now())
-        return _newer(got.outcome if got.done else None, token)
+        return _newer(got.outcome if got.done else None, token, self._now())
 
 
-def _newer(outcome: object, token: AccessToken) -> AccessToken | None:
-    if isinstance(outcome, AccessToken) and outcome.generation != token.generation:
+def _newer(outcome: object, token: AccessToken, now: float) -> AccessToken | None:
+    if isinstance(outcome, AccessToken) and outcome.generation != token.generation and now < outcome.usable_until:
         return outcome
     return None
 

@@ -244,6 +244,8 @@ class Process:
         self._owners = 0
         #: Effects performed so far, and what is to happen before which of them.
         self.effects = 0
+        #: Store operations that are on their way.
+        self.asking = 0
         self.ambush: tuple[int, Callable[[Process], None]] | None = None
 
     def __repr__(self) -> str:
@@ -269,9 +271,10 @@ class Process:
         return self.manager._slot(None, scope, None, None, None)
 
     def give_secret(self, secret: str) -> None:
-        """Mount another secret."""
-        self.secret = secret
-        self.secrets_had.append(secret)
+        """Mount another secret, unless it is older than the one there is."""
+        if _age(secret) > _age(self.secret):
+            self.secret = secret
+            self.secrets_had.append(secret)
 
     def start(self, coroutine: Coroutine[Any, Any, T], done: Callable[[Caller], None]) -> Caller:
         """Start a task."""
@@ -367,7 +370,7 @@ class Run:
     """One flow of a process: a flight, or something that runs beside."""
 
     __slots__ = (
-        "_flow", "_pending", "_stack", "alone", "began", "ended", "excused", "flight", "found", "identity", "issued", "led",
+        "_flow", "_pending", "_stack", "alone", "began", "ended", "excused", "flight", "floor", "found", "identity", "issued", "led",
         "owner", "process", "refused", "sends", "slot", "suspended_before", "suspects", "trace",
     )  # fmt: skip
 
@@ -395,6 +398,7 @@ class Run:
         #: Whether a store gave it the lease, and the record that was there then.
         self.led = False
         self.found: Stored | None = None
+        self.floor: int | None = None
         #: Whether it may renew a token that is not due: a caller wants another one, an API refused the one there is.
         self.excused = False
         self.suspects = False
@@ -499,6 +503,7 @@ class Run:
             self._told(effect, StoreDown())
             return StoreDown()
         world.store_trips += 1
+        process.asking += 1
         chance = kernel.random.random
         there = link.seconds * (0.5 + chance())
         back = link.seconds * (0.5 + chance())
@@ -534,6 +539,7 @@ class Run:
     def _store_answered(self, effect: effects.StoreEffect, reply: object) -> None:
         guard = self.process.guard
         assert guard is not None
+        self.process.asking -= 1
         answer = guard.end(self.process.replies, effect, reply)
         self._told(effect, answer)
         self._advance(answer)
@@ -618,6 +624,10 @@ _AT_ONCE = (
     effects.LoadMetadata,
     effects.KeepMetadata,
 )
+
+
+def _age(secret: str) -> int:
+    return int(secret.rpartition("-")[2])
 
 
 async def _waited(flight: Flight[Any], seconds: float) -> Any:

@@ -79,15 +79,20 @@ def draw(seed: int, *, processes: int | None = None, profile: Profile | None = N
         lifetime=None if lifetime == 300 and chance.random() < 0.2 else lifetime,
         seconds=chance.choice([0.002, 0.05, 0.3, 1.5]),
         refresh_in=lifetime // 2 if chance.random() < 0.1 else None,
-        same_token=chance.random() < 0.1,
     )
+    # Nobody can know the end of a token that is handed out again and again without a word about its life.
+    behaviour.same_token = behaviour.lifetime is not None and chance.random() < 0.1
     if profile in {"calm", "alone"}:
         behaviour.same_token = False
+        behaviour.seconds = min(behaviour.seconds, 0.3)
     settings: dict[str, Any] = {
         "deadline": chance.choice([2.0, 10.0, 10.0, 30.0]),
         "renew_before": chance.choice([300.0, 300.0, 5.0]),
         "leeway": chance.choice([10.0, 10.0, 1.0]),
     }
+    if settings["deadline"] < 10.0:
+        # A server that takes longer than a lease lasts (half the deadline) is asked more than once; elsewhere it is not.
+        behaviour.seconds = min(behaviour.seconds, 0.3)
     scenario = Scenario(
         seed,
         profile,
@@ -112,6 +117,7 @@ def draw(seed: int, *, processes: int | None = None, profile: Profile | None = N
         scenario.pace = lifetime / 8.0
         scenario.kept_fresh = True
         behaviour.refresh_in = None
+        settings["renew_before"] = 300.0
     _Faults(scenario, chance).draw()
     scenario.faults.sort(key=lambda fault: fault.at)
     return scenario
@@ -220,7 +226,7 @@ class _Faults:
         if chance.random() < 0.5:
             changes["leeway"] = chance.choice([1.0, 5.0, 10.0])
         if chance.random() < 0.5:
-            changes["deadline"] = chance.choice([3.0, 10.0])
+            changes["deadline"] = chance.choice([3.0, 10.0] if self._scenario.behaviour.seconds < 1.0 else [10.0])
         self._add("deploy", self._length(), schema=chance.choice([1, 2]), **changes)
 
     def _overload(self) -> None:

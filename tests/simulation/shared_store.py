@@ -64,7 +64,7 @@ class Node:
                 stored = store.publish(
                     identity, owner=owner, record=record, remaining=remaining, credential=credential, based_on=based_on
                 )
-                if stored.record.value == record.value:
+                if (stored.record.generation ^ record.generation) & 0xFFFFFFFF == 0:
                     self._ends[schema, identity.encoded] = record.expires_at
                 return self._whole(stored, schema)
             case effects.Fail(identity, owner, hold):

@@ -68,6 +68,8 @@ class Watch:
         self._leaders: dict[tuple[str, int, bytes], tuple[Run, float]] = {}
         self._kept: dict[tuple[str, int, bytes], tuple[int, float]] = {}
         self._suspected: set[tuple[bytes, int]] = set()
+        self._highest: dict[bytes, int] = {}
+        self._restarted: set[bytes] = set()
         self._throttled: dict[str, tuple[float, float]] = {}
         self._held: dict[tuple[str, bytes], tuple[float, str]] = {}
         self._failures: Counter[tuple[str, bytes]] = Counter()
@@ -111,15 +113,26 @@ class Watch:
         if throttled is not None and throttled[0] < run.began and now < throttled[1] - _SLACK and run.sends == 1:
             self._break("throttle", f"{run.owner} asks {throttled[1] - now:.3f} s before the throttle ends")
         found = run.found
-        if found is None or found.suspect or run.excused or run.suspects:
+        if found is None or found.suspect or run.excused or run.suspects or run.sends > 1:
+            return
+        known = run.floor or 0
+        if identity.encoded in self._restarted and found.record.generation >> 32 < known >> 32:
+            # The store forgot the record and began to count anew; a process that remembers more has it renewed once.
+            self.extra["the count of generations began anew"] += 1
             return
         registration = process.registration
-        late = min(2.0 * registration.renew_before, found.record.lifetime / 4.0)
-        window = max(late, leeway_for(found.record.lifetime, registration.leeway)) + 1.0
+        # A server that hands out the same token again states a shorter life each time.
+        lifetime = max(found.record.lifetime, float(self._world.server.behaviour.lifetime or 0.0))
+        late = min(2.0 * registration.renew_before, lifetime / 4.0)
+        window = max(late, leeway_for(lifetime, registration.leeway)) + 1.0
         refresh_in = found.record.refresh_in
         if refresh_in is not None:
             window = max(window, found.record.lifetime - refresh_in + 1.0)
-        if found.remaining > window:
+        if self._world.server.behaviour.same_token:
+            # Without progress the next try is at half the rest of the life.
+            window = max(window, lifetime / 2.0 + 1.0)
+        # A wall clock that is ahead makes the ends of others' records come earlier.
+        if found.remaining > window + self._world.walls:
             text = f"{run.owner} renews a token that lives {found.remaining:.1f} s more; the window is {window:.1f} s"
             self._break("due", text)
 
@@ -151,7 +164,7 @@ class Watch:
                     rest = other[1] - now
                     self._break("one leader", f"{effect.owner} leads while {other[0].owner} does for {rest:.2f} s more")
                 self._leaders[place] = (run, now + effect.lease)
-                run.led, run.found = True, answer.stored
+                run.led, run.found, run.floor = True, answer.stored, effect.newer_than
             case effects.Publish():
                 self._release(run, node, effect.identity.encoded, effect.owner)
                 self._published(run, effect, node, answer)
@@ -175,7 +188,7 @@ class Watch:
                 pass
 
     def _published(self, run: Run, effect: effects.Publish, node: Node | None, answer: object) -> None:
-        if not isinstance(answer, Stored) or answer.record.value != effect.record.value:
+        if not isinstance(answer, Stored) or not same_bits(answer.record.generation, effect.record.generation):
             self.extra["another token was kept"] += 1
             return
         now = self._kernel.now
@@ -189,6 +202,12 @@ class Watch:
             if not refused and before[1] > now + effect.remaining + 1.0 and is_newer(before[0], effect.based_on or 0):
                 self._break("generation", f"{effect.record.value} replaces a newer token that lives longer")
         self._kept[place] = (generation, now + answer.remaining)
+        highest = self._highest.get(effect.identity.encoded, 0)
+        if generation >> 32 <= highest:
+            self._restarted.add(effect.identity.encoded)
+        else:
+            self._restarted.discard(effect.identity.encoded)
+        self._highest[effect.identity.encoded] = max(highest, generation >> 32)
         self.kept += 1
 
     def _release(self, run: Run, node: Node | None, encoded: bytes, owner: str) -> None:
@@ -273,7 +292,7 @@ class Watch:
         if local >= token.usable_until:
             late = local - token.usable_until
             self._break("usable", f"{process.name} hands out {token.value} {late:.3f} s after the end of its usable life")
-        end = truth.expires_at - leeway_for(truth.lifetime, process.registration.leeway)
+        end = truth.expires_at - leeway_for(token.lifetime, process.registration.leeway)
         if now >= end + _SLACK + self._world.tolerance:
             self._break("usable", f"{process.name} hands out {token.value} {now - end:.3f} s too late for its server")
 
@@ -317,7 +336,8 @@ class Watch:
     def breaker_open(self, process: Process) -> None:
         """A process does without its store."""
         well = self._kernel.now - self._world.store_well_since(process)
-        if well > _BREAKER_OPEN:
+        # One operation at a time probes; the others of that moment do without.
+        if well > _BREAKER_OPEN and not process.asking:
             self._break("breaker", f"{process.name} does not ask a store that has been well for {well:.1f} s")
 
     # -- the end -----------------------------------------------------------------------------------------
@@ -348,7 +368,12 @@ class Watch:
 
 
 def _place(run: Run, node: Node | None) -> str:
-    return run.process.name if node is None else node.name
+    return run.process.name if node is None else f"{node.name} schema {run.process.schema}"
+
+
+def same_bits(one: int, other: int) -> bool:
+    """Tell whether two generations are of one record: a server may hand out one value twice."""
+    return (one ^ other) & 0xFFFFFFFF == 0
 
 
 def _whose(failed: Failed, process: Process) -> str:

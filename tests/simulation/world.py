@@ -55,7 +55,8 @@ class World:
         self.excused_refusals = 0
         #: By how many seconds the clocks of the fleet may mislead it about the life of a token.
         self.tolerance = 0.0
-        self._walls = 0.0
+        #: By how many seconds the wall clocks of the fleet were off, all in all.
+        self.walls = 0.0
         self._misled = False
         self._settings = dict(scenario.settings)
         self._schema = 1
@@ -84,7 +85,7 @@ class World:
         kernel.run(START + scenario.horizon)
         self._over = True
         self._heal()
-        kernel.run(kernel.now + QUIET + max((each.resumes_at - kernel.now for each in self._living()), default=0.0))
+        kernel.run(max([kernel.now, *(process.resumes_at for process in self._living())]) + QUIET)
         self._recover()
         self.watch.at_rest()
         self._check_requests()
@@ -367,7 +368,7 @@ class World:
         self.kernel.note(process.name, f"is stopped for {seconds:.2f} s")
 
     def _on_wall_jump(self, fault: Fault, by: float, share: float) -> None:
-        self._walls += abs(by)
+        self.walls += abs(by)
         self._mislead(False)
         for process in self._some(share):
             process.clock.wall_offset += by
@@ -380,7 +381,7 @@ class World:
         # What a store says of a token's life is bounded by what the record says; when the clock of the store is wrong
         # (or a process stood still while it published) and the wall clocks are as well, nothing is left to go by.
         self._misled = self._misled or more
-        self.tolerance = self._walls if self._misled else 0.0
+        self.tolerance = self.walls if self._misled else 0.0
 
     def _on_rotation(self, fault: Fault, late: float) -> None:
         kernel = self.kernel
@@ -455,8 +456,6 @@ class World:
             raise Finding("recovery", f"callers still get errors: {dict(self.watch.errors)}", self.kernel.now)
         for process in self._living():
             for slot in process.engine.slots.values():
-                for handle in range(8):
-                    del handle
                 process.engine.keeper.release(slot)
         self.kernel.run(self.kernel.now + 60.0)
 

@@ -154,7 +154,7 @@ class _Issued(NamedTuple):
 
 
 def obtain(
-    request: TokenRequest, *, newer_than: int | None, owner: str, past: Past = NOTHING
+    request: TokenRequest, *, newer_than: int | None, owner: str, past: Past = NOTHING, over: int | None = None
 ) -> Flow[Obtained | Failed]:
     """Get a token newer than ``newer_than``: another's from the store, or one from the server as the only asker.
 
@@ -163,6 +163,8 @@ def obtain(
         newer_than: the generation that will not do; None when any usable one will.
         owner: a name drawn for this flight, under which it holds the lease.
         past: what this process remembers of failures; the store may know of more.
+        over: the generation whose life is over by the clock of this process, whatever others say of it. Any other
+            will do, even one that counts less: a store that lost a record counts anew.
 
     """
     start = yield from now()
@@ -172,7 +174,7 @@ def obtain(
         return Failed(credential, 0.0, counts=False)
     if past.refused is not None and past.refused.credential == credential.tag:
         return past.refused
-    turn = yield from _await_turn(request, newer_than, credential, owner, deadline)
+    turn = yield from _await_turn(request, newer_than, credential, owner, deadline, over)
     if not isinstance(turn, _Turn):
         return turn
     failures = max(turn.failures, past.failures)
@@ -185,6 +187,7 @@ def _await_turn(
     credential: Credential,
     owner: str,
     deadline: float,
+    over: int | None,
 ) -> Flow[_Turn | Obtained | Failed]:
     """Claim until there is a record, the lease, a hold, or no time left."""
     identity = request.identity
@@ -203,7 +206,8 @@ def _await_turn(
             return _Turn(newer_than)
         match answer.directive:
             case Satisfied() if answer.stored is not None:
-                refused = _unusable(answer.stored, request, before.wall)
+                is_over = answer.stored.record.generation == over
+                refused = "expired" if is_over else _unusable(answer.stored, request, before.wall)
                 if refused is None:
                     return Obtained(_bounded(answer.stored, before.wall), before.local, "store")
                 yield from emit(RecordRefused(identity.registration, identity.principal, refused))
