@@ -201,6 +201,7 @@ class RedisSpike:
                 record.granted_scope,
                 record.refresh_in,
                 record.members,
+                record.refresh_token,
             ]
         )
         _, low = _split(record.generation)
@@ -264,7 +265,7 @@ def _stored(identity: Identity, answer: Any) -> Stored | None:
     if answer is None:
         return None
     remaining, high, low, suspect, data = answer
-    encoded, value, lifetime, expires_at, scope, refresh_in, members = json.loads(data)
+    encoded, value, lifetime, expires_at, scope, refresh_in, members, refresh_token = json.loads(data)
     record = Record(
         bytes.fromhex(encoded),
         value,
@@ -274,6 +275,7 @@ def _stored(identity: Identity, answer: Any) -> Stored | None:
         None if scope is None else tuple(scope),
         refresh_in,
         tuple((name, text) for name, text in members),
+        refresh_token,
     )
     return Stored(record, remaining / 1000, suspect == 1)
 

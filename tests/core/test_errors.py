@@ -93,7 +93,9 @@ def test_errors_differ_in_type_text_and_data(error: AccreditError) -> None:
 
 
 def test_a_server_error_has_safe_data() -> None:
-    error = ThrottledError("slow", endpoint="https://as.example/t", status=429, error_code="slow_down", retry_after=7.0)
+    error = ThrottledError(
+        "slow.", endpoint="https://as.example/t", status=429, error_code="slow_down", retry_after=7.0
+    )
     assert (error.endpoint, error.status, error.error_code, error.retry_after) == (
         "https://as.example/t",
         429,

@@ -337,7 +337,7 @@ def test_a_throttle_is_kept_with_the_count_of_failures_and_says_how_long_it_stil
     assert [(each.key, each.hold.seconds, each.hold.failures) for each in kept] == [(key, 60.0, 3)]
     assert isinstance(result.error, ThrottledError)
     world.store = type(world.store)(clock=lambda: world.now)
-    world.store.hold_endpoint(key, Hold(30.0, ThrottledError("slow"), 1))
+    world.store.hold_endpoint(key, Hold(30.0, ThrottledError("slow."), 1))
     held = failed(world)
     assert isinstance(held.error, ThrottledError)
     assert held.error.retry_after == held.hold == pytest.approx(30.0)

@@ -221,7 +221,7 @@ def test_a_throttle_holds_every_identity_of_that_endpoint_and_client_and_no_othe
 
 def test_a_throttled_process_gives_the_lease_back() -> None:
     world = World()
-    world.store.hold_endpoint(throttle_key(REQUEST.registration), Hold(30.0, ThrottledError("slow"), 1))
+    world.store.hold_endpoint(throttle_key(REQUEST.registration), Hold(30.0, ThrottledError("slow."), 1))
     failed(world)
     claimed = world.store.claim(REQUEST.identity, newer_than=None, credential="", owner="x", lease=1.0)
     assert isinstance(claimed.directive, Lead)

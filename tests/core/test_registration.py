@@ -146,7 +146,9 @@ def test_seconds_are_seconds(field: str, value: Any) -> None:
     assert "seconds" in str(refused(f"registration.api.{field}", **{field: value}))
 
 
-@pytest.mark.parametrize("field", ["require_scope", "allow_insecure_http", "assume_bearer", "lenient_content_type"])
+@pytest.mark.parametrize(
+    "field", ["require_scope", "allow_insecure_http", "assume_bearer", "lenient_content_type", "use_refresh_token"]
+)
 def test_switches_are_true_or_false(field: str) -> None:
     refused(f"registration.api.{field}", **{field: "true"})
     assert getattr(make(**{field: True}), field) is True

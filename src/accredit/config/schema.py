@@ -44,6 +44,7 @@ KEYS: Final[Mapping[str, Kind]] = {
     "assume_bearer": "flag",
     "lenient_content_type": "flag",
     "keep_members": "texts",
+    "use_refresh_token": "flag",
 }
 
 _FIX: Final[Mapping[Kind, str]] = {

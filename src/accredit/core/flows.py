@@ -7,6 +7,7 @@ it can be abandoned at any effect.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal, NamedTuple
 
 from accredit.core.discovery import ATTEMPTS, failure_error, is_fatal, metadata_of, wire_url
@@ -36,7 +37,7 @@ from accredit.core.events import (
     TokenRefused,
 )
 from accredit.core.identity import encode
-from accredit.core.messages import Failure, Response
+from accredit.core.messages import Failure
 from accredit.core.metadata import ServerMetadata
 from accredit.core.records import (
     Held,
@@ -65,6 +66,7 @@ from accredit.errors import (
     CredentialRefusedError,
     DiscoveryError,
     MalformedResponseError,
+    RequestRefusedError,
     ThrottledError,
     UnreachableError,
 )
@@ -142,6 +144,7 @@ class _Turn(NamedTuple):
 
     newer_than: int | None
     failures: int = 0
+    refresh_token: str | None = None
 
 
 class _Issued(NamedTuple):
@@ -178,7 +181,7 @@ def obtain(
     if not isinstance(turn, _Turn):
         return turn
     failures = max(turn.failures, past.failures)
-    return (yield from _lead(request, turn.newer_than, credential, owner, deadline, failures))
+    return (yield from _lead(request, turn, credential, owner, deadline, failures))
 
 
 def _await_turn(
@@ -240,7 +243,7 @@ def _await_turn(
                     )
                 yield from pause(max(rest, _POLL_FIRST))
             case Lead(failures):
-                return _Turn(newer_than, failures)
+                return _Turn(newer_than, failures, _refresh_token(answer.stored, request))
             case _:
                 return _Turn(newer_than)
 
@@ -252,6 +255,13 @@ def _lease(request: TokenRequest, deadline: float, now: float) -> float:
     to ask the server themselves, and one does it for all.
     """
     return min(LONGEST_LEASE, max(min(request.registration.deadline / 2.0, deadline - now), SHORTEST_LEASE))
+
+
+def _refresh_token(stored: Stored | None, request: TokenRequest) -> str | None:
+    """Return the refresh token of the record there is, if it is of this request and to be used."""
+    if stored is None or stored.record.identity != request.identity.encoded:
+        return None
+    return stored.record.refresh_token if request.registration.use_refresh_token else None
 
 
 def _unusable(stored: Stored, request: TokenRequest, wall: float) -> str | None:
@@ -274,7 +284,7 @@ def _bounded(stored: Stored, wall: float) -> Stored:
 
 def _lead(
     request: TokenRequest,
-    newer_than: int | None,
+    turn: _Turn,
     credential: Credential,
     owner: str,
     deadline: float,
@@ -282,18 +292,19 @@ def _lead(
 ) -> Flow[Obtained | Failed]:
     """Make the one request of the fleet, and publish what comes of it."""
     identity = request.identity
+    newer_than = turn.newer_than
     throttle = throttle_key(request.registration)
     held = yield from endpoint_hold(throttle)
     if isinstance(held, Hold):
         yield from fail(identity, owner=owner, hold=None)
         return Failed(held.error.held_for(held.seconds), held.seconds, counts=False)
-    outcome = yield from _ask_server(request, credential, owner, newer_than, deadline)
+    outcome = yield from _ask_server(request, credential, owner, turn, deadline)
     if isinstance(outcome, CredentialRefusedError):
         # The source may have been rotated while this process held the old secret: one immediate try, only if so.
         again = yield from read_secret(request.registration.client_auth.source)
         if isinstance(again, Credential) and again.tag != credential.tag:
             credential = again
-            outcome = yield from _ask_server(request, credential, owner, newer_than, deadline, attempts=1)
+            outcome = yield from _ask_server(request, credential, owner, turn, deadline, attempts=1)
     if isinstance(outcome, ConfigurationError):
         yield from fail(identity, owner=owner, hold=None)
         return Failed(outcome, 0.0, counts=False)
@@ -318,6 +329,7 @@ def _lead(
         issued.granted_scope,
         issued.refresh_in,
         issued.members,
+        issued.refresh_token,
     )
     before = yield from now()
     # The life began when the request was sent, so the store gets what is left of it.
@@ -352,6 +364,7 @@ def _with_generation(record: Record, generation: int) -> Record:
         record.granted_scope,
         record.refresh_in,
         record.members,
+        record.refresh_token,
     )
 
 
@@ -390,7 +403,7 @@ def _ask_server(
     request: TokenRequest,
     credential: Credential,
     owner: str,
-    newer_than: int | None,
+    turn: _Turn,
     deadline: float,
     attempts: int = ATTEMPTS,
 ) -> Flow[_Issued | ServerTrouble]:
@@ -405,6 +418,7 @@ def _ask_server(
     else:
         endpoint = wire_url(endpoint, registration)
     last: AuthorizationServerError | None = None
+    refresh_token = turn.refresh_token
     for attempt in range(attempts):
         if attempt:
             go_on = yield from _between_attempts(request, last, attempt, deadline)
@@ -414,41 +428,49 @@ def _ask_server(
             again = yield from now()
             yield from claim(
                 request.identity,
-                newer_than=newer_than,
+                newer_than=turn.newer_than,
                 credential=credential.tag,
                 owner=owner,
                 lease=_lease(request, deadline, again.local),
             )
-        sent = yield from now()
-        remaining = deadline - sent.local
-        if remaining <= 0:
-            return last or _deadline_error(request, "there was no time left to ask the token endpoint", endpoint)
-        response = yield from send(token_request(request, endpoint, credential.secret), timeout=remaining)
-        if isinstance(response, ConfigurationError):
-            return response
-        received = yield from now()
-        outcome = _judge(response, request, endpoint, credential, received.wall)
-        if isinstance(outcome, IssuedToken):
-            left = outcome.lifetime - (received.local - sent.local)
-            if left <= leeway_for(outcome.lifetime, registration.leeway):
-                return _expired_on_arrival(endpoint, outcome.lifetime)
-            return _Issued(outcome, sent.local, sent.wall)
-        last = outcome
-        if not isinstance(outcome, UnreachableError) or is_fatal(response):
+        outcome, passing = yield from _exchange(request, endpoint, credential, refresh_token, deadline)
+        if refresh_token is not None and isinstance(outcome, RequestRefusedError):
+            # It is over, or was never meant to be used (RFC 6749, section 5.2): the grant itself still stands.
+            refresh_token = None
+            outcome, passing = yield from _exchange(request, endpoint, credential, None, deadline)
+        if outcome is None:
+            break
+        if not isinstance(outcome, AuthorizationServerError) or not passing:
             return outcome
+        last = outcome
     return last or _deadline_error(request, "there was no time left to ask the token endpoint", endpoint)
 
 
-def _judge(
-    response: Response | Failure,
-    request: TokenRequest,
-    endpoint: str,
-    credential: Credential,
-    wall: float,
-) -> IssuedToken | AuthorizationServerError:
+def _exchange(
+    request: TokenRequest, endpoint: str, credential: Credential, refresh_token: str | None, deadline: float
+) -> Flow[tuple[_Issued | ServerTrouble | None, bool]]:
+    """Ask once. Return what came of it (None when no time was left), and whether it is a fault that may pass."""
+    sent = yield from now()
+    remaining = deadline - sent.local
+    if remaining <= 0:
+        return None, False
+    response = yield from send(token_request(request, endpoint, credential.secret, refresh_token), timeout=remaining)
+    if isinstance(response, ConfigurationError):
+        return response, False
+    received = yield from now()
     if isinstance(response, Failure):
-        return failure_error(response, endpoint, "the token endpoint")
-    return parse_token_response(response, request, endpoint, credential.secret, now_wall=wall)
+        return failure_error(response, endpoint, "the token endpoint"), not is_fatal(response)
+    outcome = parse_token_response(
+        response, request, endpoint, credential.secret, now_wall=received.wall, refresh_token=refresh_token
+    )
+    if not isinstance(outcome, IssuedToken):
+        return outcome, isinstance(outcome, UnreachableError)
+    if outcome.lifetime - (received.local - sent.local) <= leeway_for(outcome.lifetime, request.registration.leeway):
+        return _expired_on_arrival(endpoint, outcome.lifetime), False
+    if outcome.refresh_token is None and refresh_token is not None:
+        # A server that issues no other leaves the one there is in force (RFC 6749, section 6).
+        outcome = replace(outcome, refresh_token=refresh_token)
+    return _Issued(outcome, sent.local, sent.wall), False
 
 
 def _between_attempts(

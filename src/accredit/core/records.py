@@ -24,6 +24,7 @@ class Record(Value):
         granted_scope: the scopes the server stated, None when it stated none (RFC 6749, section 5.1).
         refresh_in: seconds after issue at which the server wants a renewal, or None.
         members: further members of the response that the registration keeps.
+        refresh_token: the refresh token, if the registration uses one and one came (RFC 6749, section 6).
 
     """
 
@@ -35,6 +36,7 @@ class Record(Value):
     granted_scope: tuple[str, ...] | None = None
     refresh_in: float | None = None
     members: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    refresh_token: str | None = field(default=None, repr=False)
 
 
 def next_generation(previous: int, nonce: int) -> int:

@@ -31,6 +31,7 @@ RESERVED_PARAMETERS = frozenset(
         "client_id",
         "client_secret",
         "grant_type",
+        "refresh_token",
         "resource",
         "scope",
     }
@@ -99,6 +100,8 @@ class ClientRegistration(Value):
         assume_bearer: accept a token response without ``token_type`` (breaks RFC 6749, section 7.1).
         lenient_content_type: accept a JSON answer whose Content-Type is not JSON.
         keep_members: members of the token response to keep for the application (``instance_url`` of Salesforce).
+        use_refresh_token: renew with the refresh token that came with the token, if one did (RFC 6749, section 6), and
+            by the grant when that is refused. This grant has none (section 4.4.3), so it is ignored unless asked for.
 
     Raises:
         ConfigurationError: naming the key, the reason and the fix.
@@ -130,6 +133,7 @@ class ClientRegistration(Value):
     assume_bearer: bool = False
     lenient_content_type: bool = False
     keep_members: Iterable[str] = ()
+    use_refresh_token: bool = False
 
     def __post_init__(self) -> None:
         """Check every value and bring it into its canonical form."""
@@ -281,6 +285,7 @@ class ClientRegistration(Value):
             "allow_insecure_http",
             "assume_bearer",
             "lenient_content_type",
+            "use_refresh_token",
         ):
             if not isinstance(getattr(self, name), bool):
                 self._refuse(name, "is neither true nor false.", "Write true or false.")
@@ -394,13 +399,19 @@ class TokenRequest(NamedTuple):
     principal: str
     identity: Identity
 
-    def parameters(self) -> list[tuple[str, str]]:
-        """Return the form parameters, client authentication left out (RFC 6749, section 4.4.2)."""
+    def parameters(self, refresh_token: str | None = None) -> list[tuple[str, str]]:
+        """Return the form parameters, client authentication left out (RFC 6749, sections 4.4.2 and 6).
+
+        Args:
+            refresh_token: ask with this one instead of by the grant.
+
+        """
         registration = self.registration
-        form = [
-            ("grant_type", registration.grant.grant_type),
-            *registration.grant.parameters(),
-        ]
+        form = (
+            [("grant_type", registration.grant.grant_type), *registration.grant.parameters()]
+            if refresh_token is None
+            else [("grant_type", "refresh_token"), ("refresh_token", refresh_token)]
+        )
         if self.scopes:
             form.append(("scope", " ".join(self.scopes)))
         form += [("resource", resource) for resource in self.resources]

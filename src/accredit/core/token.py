@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
 from typing import Literal, NoReturn
 from urllib.parse import quote_plus, urlencode
@@ -129,6 +129,7 @@ class IssuedToken(Value):
         granted_scope: the stated scopes, or None.
         refresh_in: seconds after which the server wants a renewal, or None.
         members: what ``keep_members`` keeps.
+        refresh_token: the refresh token, when the registration uses one and one came.
 
     """
 
@@ -138,10 +139,16 @@ class IssuedToken(Value):
     granted_scope: tuple[str, ...] | None = None
     refresh_in: float | None = None
     members: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    refresh_token: str | None = field(default=None, repr=False)
 
 
-def token_request(request: TokenRequest, endpoint: str, secret: Secret | None) -> Request:
-    """Return the HTTP request for a token (RFC 6749, section 4.4.2), with exactly one client authentication."""
+def token_request(
+    request: TokenRequest, endpoint: str, secret: Secret | None, refresh_token: str | None = None
+) -> Request:
+    """Return the HTTP request for a token, with exactly one client authentication.
+
+    By the grant (RFC 6749, section 4.4.2), or with a refresh token when there is one (section 6).
+    """
     registration = request.registration
     headers, parameters = registration.client_auth.apply(registration.client_id, secret)
     return Request(
@@ -152,7 +159,7 @@ def token_request(request: TokenRequest, endpoint: str, secret: Secret | None) -
             ("content-type", "application/x-www-form-urlencoded"),
             *headers,
         ),
-        urlencode([*request.parameters(), *parameters]).encode(),
+        urlencode([*request.parameters(refresh_token), *parameters]).encode(),
         MAX_RESPONSE_BYTES,
     )
 
@@ -164,9 +171,11 @@ def parse_token_response(
     secret: Secret | None,
     *,
     now_wall: float,
+    refresh_token: str | None = None,
 ) -> IssuedToken | AuthorizationServerError:
     """Return what the response issues, or the error it amounts to (RFC 6749, sections 5.1 and 5.2).
 
+    ``secret`` and ``refresh_token`` are what the request carried: a refusal that repeats one is not quoted.
     Errors are values here: they are raised only where a caller waits, far from any frame that holds the secret.
     """
     if response.status == 200:
@@ -178,7 +187,10 @@ def parse_token_response(
             endpoint=endpoint,
             status=response.status,
         )
-    return _refusal(response, request, endpoint, secret, now_wall=now_wall)
+    sent = [] if secret is None else [(request.registration.client_id, secret.reveal())]
+    if refresh_token is not None:
+        sent.append(("", refresh_token))
+    return _refusal(response, request, endpoint, sent, now_wall=now_wall)
 
 
 # -- success --------------------------------------------------------------------------------------
@@ -239,7 +251,16 @@ def _issued(response: Response, registration: ClientRegistration) -> IssuedToken
         None if scope is None else parse_scope_member(scope),
         None if refresh_in is None else _refresh_in(refresh_in, kept),
         _members(document, registration),
+        _refresh_token(document.get("refresh_token")) if registration.use_refresh_token else None,
     )
+
+
+def _refresh_token(value: object) -> str | None:
+    """Return a refresh token; one that could not be sent again is no reason to refuse the token beside it."""
+    try:
+        return None if value is None else parse_access_token(value)
+    except StrictError:
+        return None
 
 
 def _bounded(seconds: int) -> int:
@@ -290,14 +311,14 @@ def _refusal(
     response: Response,
     request: TokenRequest,
     endpoint: str,
-    secret: Secret | None,
+    sent: Sequence[tuple[str, str]],
     *,
     now_wall: float,
 ) -> AuthorizationServerError:
     status = response.status
     code, description = _error_members(response)
-    code = _safe_code(code, request.registration.client_id, secret)
-    said = _said(code, _safe_description(description, request.registration.client_id, secret))
+    code = _safe_code(code, sent)
+    said = _said(code, _safe_description(description, sent))
     retry_after = _retry_after(response, now_wall)
     name = request.registration.id
     if status == 429 or code in _THROTTLE_CODES or (status == 503 and retry_after is not None):
@@ -309,7 +330,8 @@ def _refusal(
             error_code=code,
             retry_after=retry_after,
         )
-    if status >= 500:
+    # 408 says that our request was slow in coming (RFC 9110, section 15.5.9): a fault of the way, not of the request.
+    if status >= 500 or status == 408:
         return UnreachableError(
             f"the token endpoint failed (HTTP {status}){said}.",
             advice="This is a fault of the authorization server; accredit tries again on its own.",
@@ -375,9 +397,9 @@ def _said(code: str | None, description: str | None) -> str:
     return f'{text} "{description}"' if description else text
 
 
-def _safe_code(code: str | None, client_id: str, secret: Secret | None) -> str | None:
+def _safe_code(code: str | None, sent: Sequence[tuple[str, str]]) -> str | None:
     """Return the error code; ``unknown_error`` for one of the server's own making that repeats the credential."""
-    if code is None or code in _PUBLIC_CODES or secret is None or not _repeats(code, client_id, secret.reveal()):
+    if code is None or code in _PUBLIC_CODES or not any(_repeats(code, *pair) for pair in sent):
         return code
     return "unknown_error"
 
@@ -385,9 +407,9 @@ def _safe_code(code: str | None, client_id: str, secret: Secret | None) -> str |
 _UNPRINTABLE = re.compile(r"[^\x20-\x21\x23-\x5b\x5d-\x7e]")
 
 
-def _safe_description(description: str | None, client_id: str, secret: Secret | None) -> str | None:
+def _safe_description(description: str | None, sent: Sequence[tuple[str, str]]) -> str | None:
     """Return the description in printable ASCII, at most 200 characters; None if any part repeats the credential."""
-    if description is None or (secret is not None and _repeats(description, client_id, secret.reveal())):
+    if description is None or any(_repeats(description, *pair) for pair in sent):
         return None
     return _UNPRINTABLE.sub("?", description[:200])
 

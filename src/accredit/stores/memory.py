@@ -29,8 +29,8 @@ V = TypeVar("V")
 _FAILURES_REMEMBERED: Final = 120.0
 _MOST_LIFETIMES: Final = 1024
 _BATCHES: Final = 64
-_Rare = tuple[tuple[str, ...] | None, float | None, tuple[tuple[str, str], ...]]
-_NOTHING_RARE: Final[_Rare] = (None, None, ())
+_Rare = tuple[tuple[str, ...] | None, float | None, tuple[tuple[str, str], ...], str | None]
+_NOTHING_RARE: Final[_Rare] = (None, None, (), None)
 
 
 class _Kept:
@@ -43,11 +43,11 @@ class _Kept:
         self.generation = generation
         self.lifetime = lifetime
         self.value = record.value
-        rare = (record.granted_scope, record.refresh_in, record.members)
+        rare = (record.granted_scope, record.refresh_in, record.members, record.refresh_token)
         self.extra = None if rare == _NOTHING_RARE else rare
 
     def record(self, identity: Identity) -> Record:
-        granted_scope, refresh_in, members = self.extra or _NOTHING_RARE
+        granted_scope, refresh_in, members, refresh_token = self.extra or _NOTHING_RARE
         # The clock of this store is the one tokens age on here, so there is no other expiry to bound it.
         return Record(
             identity.encoded,
@@ -58,6 +58,7 @@ class _Kept:
             granted_scope,
             refresh_in,
             members,
+            refresh_token,
         )
 
 

@@ -73,8 +73,15 @@ class StoreContract(StoreSuite):
         refresh_in: float | None,
         members: tuple[tuple[str, str], ...],
     ) -> None:
+        refresh_token = None if refresh_in is None else "r.e~f+r/s="
         offered = make_record(
-            identity, "a.b~c+d/e=", lifetime=1234.5, granted_scope=scope, refresh_in=refresh_in, members=members
+            identity,
+            "a.b~c+d/e=",
+            lifetime=1234.5,
+            granted_scope=scope,
+            refresh_in=refresh_in,
+            members=members,
+            refresh_token=refresh_token,
         )
         published = self.publish(store, identity, offered, remaining=1200.25)
         found = store.read(identity)
@@ -83,6 +90,7 @@ class StoreContract(StoreSuite):
             record = stored.record
             assert (record.identity, record.value, record.lifetime) == (identity.encoded, "a.b~c+d/e=", 1234.5)
             assert (record.granted_scope, record.refresh_in, record.members) == (scope, refresh_in, members)
+            assert record.refresh_token == refresh_token
             assert 1195 < stored.remaining <= 1200.25
             assert not stored.suspect
         assert published.record.generation == found.record.generation

@@ -178,6 +178,7 @@ CASES: tuple[Case, ...] = (
     ),
     case("B31", "500 three times", document(500), bad("UNREACHABLE", status=500, **SERVER_FAULT)),
     case("B31", "500 then a token", (document(500), issued()), ok(requests=2, event=AttemptFailed)),
+    case("B31", "408 then a token", (reply(b"", status=408), issued()), ok(requests=2)),
     case("B31", "two 500 then a token", (document(500), document(502), issued()), ok(requests=3)),
     case("B31", "503 without a time", document(503), bad("UNREACHABLE", status=503, requests=3)),
     case(
