@@ -75,6 +75,8 @@ def draw(seed: int, *, processes: int | None = None, profile: Profile | None = N
     lifetime = chance.choice([5, 20, 60, 60, 300, 300, 3600])
     number = processes or chance.choices([2, 3, 4, 6, 8, 12, 40], [20, 20, 20, 15, 10, 5, 1])[0]
     shared = profile != "alone" and (profile != "everything" or chance.random() < 0.85)
+    if profile == "refusals":
+        lifetime = max(lifetime, 20)
     behaviour = Behaviour(
         lifetime=None if lifetime == 300 and chance.random() < 0.2 else lifetime,
         seconds=chance.choice([0.002, 0.05, 0.3, 1.5]),
@@ -190,13 +192,15 @@ class _Faults:
         lifetime = float(self._scenario.behaviour.lifetime or 300)
         effect = chance.randint(1, 60)
         seconds = chance.choice([0.3, 2.0, 12.0, lifetime / 3, lifetime, 2 * lifetime]) * chance.uniform(0.5, 1.0)
-        match chance.choice(["crash", "crash at an effect", "suspend", "suspend at an effect", "suspend at an effect"]):
+        match chance.choice(["crash", "crash at an effect", "suspend", "suspend at an effect", "suspend on landing"]):
             case "crash":
                 self._add("crash", chance.uniform(0.0, 5.0))
             case "crash at an effect":
                 self._add("crash", chance.uniform(0.0, 5.0), effect=effect)
             case "suspend":
                 self._add("suspend", seconds)
+            case "suspend on landing":
+                self._add("suspend", seconds, landing=True)
             case _:
                 self._add("suspend", seconds, effect=effect)
 
@@ -214,7 +218,7 @@ class _Faults:
             case "revoke":
                 self._add("revoke")
             case "misconfigured":
-                self._add("misconfigured", self._length())
+                self._add("misconfigured", max(self._length(), 30.0))
             case _:
                 self._add("lag", self._length(), lag=self._chance.choice([0.2, 0.9, 3.0]))
 

@@ -7,12 +7,14 @@ what they wrote there is lost. Processes of another schema have entries of their
 
 from __future__ import annotations
 
+from copy import copy
+from dataclasses import replace
 from typing import NamedTuple
 
 from accredit.core import effects
 from accredit.core.effects import StoreEffect
 from accredit.core.identity import Identity
-from accredit.core.records import Claimed, Record, Stored
+from accredit.core.records import Claimed, Stored
 from accredit.stores.memory import MemoryStore
 
 #: Seconds after which a client of the store gives up waiting for an answer.
@@ -100,7 +102,8 @@ class Node:
         for schema, store in self.stores.items():
             twin = other._store(schema)
             for key, kept in store._records.items():
-                twin._records[key] = type(kept)(kept.ends_at + shift, kept.generation, kept.lifetime, _bare(kept))
+                twin._records[key] = copy(kept)
+                twin._records[key].ends_at += shift
             for table in _ENDING:
                 entries = getattr(store, table)._entries
                 getattr(twin, table)._entries.update({key: (value, end + shift) for key, (value, end) in entries.items()})
@@ -116,7 +119,7 @@ class Node:
             return None
         record = stored.record
         ends = self._ends.get((schema, record.identity), record.expires_at)
-        return Stored(_ending(record, ends), stored.remaining, stored.suspect)
+        return Stored(replace(record, expires_at=ends), stored.remaining, stored.suspect)
 
 
 class SharedStore:
@@ -198,22 +201,3 @@ class SharedStore:
             self._follower.perform(effect, at, schema)
             done += 1
         del self._log[:done]
-
-
-def _ending(record: Record, ends: float) -> Record:
-    return Record(
-        record.identity,
-        record.value,
-        record.lifetime,
-        ends,
-        record.generation,
-        record.granted_scope,
-        record.refresh_in,
-        record.members,
-    )
-
-
-def _bare(kept: object) -> Record:
-    granted_scope, refresh_in, members = getattr(kept, "extra", None) or (None, None, ())
-    value = getattr(kept, "value", "")
-    return Record(b"", value, 0.0, 0.0, 0, granted_scope, refresh_in, members)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from accredit.core import effects
 from accredit.core.flows import Failed, Obtained
-from accredit.core.records import Claimed, Lead, Stored, is_newer
+from accredit.core.records import Claimed, Held, Lead, Stored, is_newer
 from accredit.core.renewal import leeway_for
 from accredit.core.token import AccessToken
 from accredit.errors import (
@@ -32,6 +32,8 @@ INVARIANTS = {
     "identity": "a caller gets a token that was issued for what it asked, and for nothing else",
     "usable": "no token is handed out at or after the end of its usable life, by the clock of its server",
     "static stability": "no caller gets an error while its process holds a usable token",
+    "shared": "no flight fails while a usable record is in a store that answers",
+    "one flight": "a process has at most one flight for an identity",
     "one leader": "a store never gives a lease while another flight's runs",
     "asked with the lease": "a token request is made under a lease, or after the store failed that flight",
     "due": "a renewal that leads is due: no usable record beyond its renewal window is there",
@@ -48,6 +50,7 @@ INVARIANTS = {
     "memory": "leases, holds, cool-downs, flights and waiters do not pile up",
     "recovery": "once everything works again, so does every process",
     "spread": "processes that share nothing and began together do not renew together",
+    "work": "the work of a fleet is bounded",
     "requests": "with nothing wrong, a fleet makes one token request for each renewal",
 }
 _SLACK = 1e-6
@@ -67,6 +70,7 @@ class Watch:
         self._kernel = world.kernel
         self._leaders: dict[tuple[str, int, bytes], tuple[Run, float]] = {}
         self._kept: dict[tuple[str, int, bytes], tuple[int, float]] = {}
+        self._kept_at: dict[tuple[str, int, bytes], float] = {}
         self._suspected: set[tuple[bytes, int]] = set()
         self._highest: dict[bytes, int] = {}
         self._restarted: set[bytes] = set()
@@ -93,7 +97,21 @@ class Watch:
         """A flight begins."""
         if run.slot is not None:
             self.flights += 1
-            run.excused = run.slot.suspect or run.process.name in self._world.eager
+            slot, process = run.slot, run.process
+            others = [other.owner for other in process.runs if other.slot is slot and other is not run]
+            if others:
+                self._break("one flight", f"{run.owner} takes off while {others[0]} flies")
+            run.excused = slot.suspect or process.name in self._world.eager
+            if slot.suspect and slot.token is not None:
+                self._check_suspect(slot.request.identity.encoded, slot.token.generation)
+
+    def refused(self, token: AccessToken, encoded: bytes) -> None:
+        """An API refused a token, or a caller reports so."""
+        self._suspected.add((encoded, token.generation))
+
+    def _check_suspect(self, encoded: bytes, generation: int) -> None:
+        if (encoded, generation) not in self._suspected:
+            self._break("suspect", f"generation {generation >> 32} is suspect, and no API refused it")
 
     def sends(self, run: Run, effect: effects.Send) -> None:
         """A flight makes a token request."""
@@ -131,8 +149,9 @@ class Watch:
         if self._world.server.behaviour.same_token:
             # Without progress the next try is at half the rest of the life.
             window = max(window, lifetime / 2.0 + 1.0)
-        # A wall clock that is ahead makes the ends of others' records come earlier.
-        if found.remaining > window + self._world.walls:
+        # A wall clock that is ahead makes the ends of others' records come earlier, and so does standing still on the
+        # way to the store and back.
+        if found.remaining > window + self._world.walls + self._world.stood_still:
             text = f"{run.owner} renews a token that lives {found.remaining:.1f} s more; the window is {window:.1f} s"
             self._break("due", text)
 
@@ -165,6 +184,11 @@ class Watch:
                     self._break("one leader", f"{effect.owner} leads while {other[0].owner} does for {rest:.2f} s more")
                 self._leaders[place] = (run, now + effect.lease)
                 run.led, run.found, run.floor = True, answer.stored, effect.newer_than
+            case effects.Claim() if isinstance(answer, Claimed):
+                run.floor = effect.newer_than
+                directive = answer.directive
+                if isinstance(directive, Held) and isinstance(directive.hold.error, CredentialRefusedError):
+                    self._explained(run.process)
             case effects.Publish():
                 self._release(run, node, effect.identity.encoded, effect.owner)
                 self._published(run, effect, node, answer)
@@ -172,12 +196,9 @@ class Watch:
                 self._release(run, node, effect.identity.encoded, effect.owner)
             case effects.Suspect():
                 run.suspects = run.suspects or answer == "suspect"
-                self._suspected.add((effect.identity.encoded, effect.generation))
                 there = self._look(run, node, effect.identity)
                 if there is not None and there.suspect:
-                    generation = there.record.generation
-                    if (effect.identity.encoded, generation) not in self._suspected:
-                        self._break("suspect", f"generation {generation >> 32} is suspect, and no API refused it")
+                    self._check_suspect(effect.identity.encoded, there.record.generation)
             case effects.Remove():
                 self._kept.pop(self._key(run, node, effect.identity.encoded), None)
             case effects.HoldEndpoint():
@@ -202,11 +223,10 @@ class Watch:
             if not refused and before[1] > now + effect.remaining + 1.0 and is_newer(before[0], effect.based_on or 0):
                 self._break("generation", f"{effect.record.value} replaces a newer token that lives longer")
         self._kept[place] = (generation, now + answer.remaining)
+        self._kept_at[place] = now
         highest = self._highest.get(effect.identity.encoded, 0)
         if generation >> 32 <= highest:
             self._restarted.add(effect.identity.encoded)
-        else:
-            self._restarted.discard(effect.identity.encoded)
         self._highest[effect.identity.encoded] = max(highest, generation >> 32)
         self.kept += 1
 
@@ -229,6 +249,7 @@ class Watch:
         """Another node is the primary now, or entries are gone: what was claimed and kept there counts no more."""
         self._leaders.clear()
         self._kept.clear()
+        self._kept_at.clear()
         self._throttled.clear()
 
     def lands(self, run: Run, result: object) -> None:
@@ -260,9 +281,28 @@ class Watch:
             self._held.pop(key, None)
             if slot.token is not None:
                 self._best[key] = slot.token
-        elif isinstance(result, Failed) and result.counts:
+        elif isinstance(result, Failed):
+            self._check_found(run, result)
+        if isinstance(result, Failed) and result.counts:
             self._failures[key] += 1
             self._held[key] = (now + self._least_hold(result, self._failures[key]), _whose(result, process))
+
+    def _check_found(self, run: Run, failed: Failed) -> None:
+        """A flight has failed: nothing that it could have used may have been in the store when it began."""
+        store, process, slot, now = self._world.store, run.process, run.slot, self._kernel.now
+        assert slot is not None
+        if store is None or store.down or run.alone or run.refused or run.excused or run.suspects:
+            return
+        if slot.usable(process.local(now)) is not None or (failed.credential and not failed.counts):
+            return  # It wanted a newer one than it has; or its own secret was refused, and it does not look for now.
+        node = store.node_for(process.name)
+        published = self._kept_at.get(self._key(run, node, slot.request.identity.encoded), now)
+        there = node.look(slot.request.identity, now, process.schema)
+        if there is None or there.suspect or not published < run.began > self._world.store_well_since(process):
+            return
+        if there.remaining > leeway_for(there.record.lifetime, process.registration.leeway) + 1.0 + self._world.walls:
+            text = f"{run.owner} fails, and {there.record.value} has been in the store all the time"
+            self._break("shared", text)
 
     @staticmethod
     def _least_hold(failed: Failed, failures: int) -> float:
@@ -330,6 +370,10 @@ class Watch:
         self._best.pop(key, None)
         self._held.pop(key, None)
         self._failures.pop(key, None)
+
+    def unhold(self, process: Process, encoded: bytes) -> None:
+        """A report of a refusal lifts the hold."""
+        self._held.pop((process.name, encoded), None)
 
     # -- peers -------------------------------------------------------------------------------------------
 

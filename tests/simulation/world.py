@@ -8,15 +8,18 @@ from accredit.core.events import Event
 from accredit.core.registration import TokenRequest
 from accredit.core.token import AccessToken
 from tests.simulation.kernel import START, Finding, Kernel
-from tests.simulation.process import CHALLENGE, SCOPES, Caller, Link, Process, sleep
+from tests.simulation.process import CHALLENGE, Link, Process
 from tests.simulation.scenario import Fault, Scenario
 from tests.simulation.server import ISSUER, TOKEN_ENDPOINT, Api, AuthorizationServer, Trouble
 from tests.simulation.shared_store import SharedStore
+from tests.simulation.waiting import Caller, sleep
 from tests.simulation.watch import Watch
+from tests.simulation.words import SCOPES
 
 #: Seconds of quiet after the last fault, in which holds, leases and cool-downs end.
 QUIET = 400.0
 _AIM = 0.25
+_SLOW_CALLS = 0.1
 
 
 class Result(NamedTuple):
@@ -55,6 +58,8 @@ class World:
         self.excused_refusals = 0
         #: By how many seconds the clocks of the fleet may mislead it about the life of a token.
         self.tolerance = 0.0
+        #: For how many seconds processes stood still, all in all.
+        self.stood_still = 0.0
         #: By how many seconds the wall clocks of the fleet were off, all in all.
         self.walls = 0.0
         self._misled = False
@@ -150,10 +155,9 @@ class World:
         elif unusual and kind < 0.015:
             token = manager.peek(scope=scope)
             if token is not None:
-                self.eager.add(process.name)
-                self.excused_refusals += 1
-                self.watch.forget(process, scope)
-                manager.suspect(token)
+                # A report may come late, when another token is there.
+                late = chance.choice([0.0, 0.0, self.scenario.pace * 4.0])
+                self.kernel.after(late, process, self._report, process, scope, token)
         elif unusual and kind < 0.02:
             self.eager.add(process.name)
             self.watch.forget(process, scope)
@@ -163,6 +167,13 @@ class World:
         else:
             timeout = chance.choice([None, None, None, 0.0, 0.5, 3.0]) if unusual else None
             self._start(process, scope, manager.get(scope=scope, timeout=timeout), timeout)
+
+    def _report(self, process: Process, scope: str | None, token: AccessToken) -> None:
+        encoded = process.slot_of(scope).request.identity.encoded
+        self.watch.refused(token, encoded)
+        self.excused_refusals += 1
+        process.manager.suspect(token)
+        self.watch.unhold(process, encoded)
 
     def _start(
         self, process: Process, scope: str | None, coroutine: Any, timeout: float | None, *, forced: bool = False
@@ -200,10 +211,13 @@ class World:
         slot = process.slot_of(scope)
         token = await tokens.obtain_async(slot)
         self.watch.handed_out(process, scope, token)
-        await sleep(0.02)
+        slow = self.kernel.random.random() < _SLOW_CALLS
+        await sleep(min(self.scenario.pace * 4.0, 60.0) if slow else 0.01)
         status = api.status(token.value)
+        await sleep(min(self.scenario.pace * 4.0, 60.0) if slow else 0.01)
         if status != 401:
             return
+        self.watch.refused(token, slot.request.identity.encoded)
         if self.kernel.lines is not None:
             self.kernel.note(process.name, f"{api.origin} refuses {token.value}")
         again = tokens.worth_a_retry(
@@ -217,10 +231,11 @@ class World:
         self.watch.handed_out(process, scope, other)
         await sleep(0.02)
         if api.status(other.value) == 401:
+            self.watch.refused(other, slot.request.identity.encoded)
             tokens.worth_a_retry(slot, other, CHALLENGE, origin=api.origin, carried=True, replayable=True, retried=True)
 
     def _called(self, caller: Caller) -> None:
-        self.watch.returned(caller, 2 * caller.process.registration.deadline + 1.0)
+        self.watch.returned(caller, 2 * caller.process.registration.deadline + 1.0 + min(8.0 * self.scenario.pace, 120.0))
         if caller.error is not None:
             if isinstance(caller.error, AssertionError):
                 raise caller.error
@@ -355,15 +370,18 @@ class World:
             self.kernel.note(process.name, "is killed")
             self.kernel.after(pause, None, self._boot)
 
-    def _on_suspend(self, fault: Fault, effect: int | None = None) -> None:
+    def _on_suspend(self, fault: Fault, effect: int | None = None, *, landing: bool = False) -> None:
         self._mislead(True)
         for process in self._some(0.0):
-            if effect is None:
+            if landing:
+                process.landing = lambda victim: self._suspend(victim, fault.seconds)
+            elif effect is None:
                 self._suspend(process, fault.seconds)
             else:
                 process.ambush = (process.effects + effect, lambda victim: self._suspend(victim, fault.seconds))
 
     def _suspend(self, process: Process, seconds: float) -> None:
+        self.stood_still += seconds
         process.suspend(seconds)
         self.kernel.note(process.name, f"is stopped for {seconds:.2f} s")
 
@@ -438,8 +456,10 @@ class World:
         for process in self._living():
             process.link, process.server_link = Link(), Link()
             process.clock.wall_offset = 0.0
-            process.ambush = None
+            process.ambush = process.landing = None
             process.give_secret(self._newest_secret)
+            for slot in process.engine.slots.values():
+                process.engine.keeper.release(slot)
         for api in self.apis:
             api.misconfigured, api.lag = False, 0.0
         self._store_well_since = self.kernel.now
@@ -454,10 +474,6 @@ class World:
         self.kernel.run(self.kernel.now + 60.0)
         if sum(self.watch.errors.values()) != before:
             raise Finding("recovery", f"callers still get errors: {dict(self.watch.errors)}", self.kernel.now)
-        for process in self._living():
-            for slot in process.engine.slots.values():
-                process.engine.keeper.release(slot)
-        self.kernel.run(self.kernel.now + 60.0)
 
     def _check_requests(self) -> None:
         """With nothing wrong, count: one request for each renewal, and renewals that do not coincide."""
