@@ -1,4 +1,4 @@
-"""Planted bugs: the guarantees of the library, broken one at a time in a copy of its source. The simulator must see each.
+"""Planted bugs: each breaks one guarantee of the library in a copy of its source, and the simulator must see it.
 
 A bug is a change of text in ``src/``; it is applied to a copy, and a fresh interpreter runs seeds over that copy. A
 change whose text is not there any more is an error, so the table cannot go stale.
@@ -69,8 +69,8 @@ BUGS = [
     ),
     _bug(
         "the store marks any generation as suspect", 200, "suspect",
-        ("stores/memory.py", "and kept.generation != generation:\n                return \"newer\"",
-         "and kept.generation is None:\n                return \"newer\""),
+        ("stores/memory.py", "and kept.generation != generation:\n",
+         "and kept.generation is None:\n"),
         ("stores/memory.py", "self._suspects.put(key, generation, kept.ends_at, now)",
          "self._suspects.put(key, kept.generation, kept.ends_at, now)"),
     ),
@@ -80,7 +80,7 @@ BUGS = [
     ),
     _bug(
         "a hold without the tag of the credential", 300, "credential, hold, recovery",
-        ("core/flows.py", "tag = credential.tag if isinstance(error, CredentialRefusedError) else \"\"", "tag = \"\""),
+        ("core/flows.py", 'tag = credential.tag if isinstance(error, CredentialRefusedError) else ""', 'tag = ""'),
     ),
     _bug(
         "a record found in the store lives by the wall clock", 200, "usable",
@@ -115,7 +115,7 @@ BUGS = [
         ("core/discovery.py", "ATTEMPTS = 3", "ATTEMPTS = 1000"),
     ),
     _bug(
-        "a request waits for its answer forever", 200, "deadline",
+        "a request waits for its answer forever", 200, "deadline, recovery, memory",
         ("core/flows.py", "refresh_token), timeout=remaining)", "refresh_token), timeout=1e6)"),
     ),
     _bug(
@@ -137,7 +137,7 @@ BUGS = [
     ),
     _bug(
         "an identity without its scopes", 60, "identity",
-        ("core/registration.py", "            (\"scope\", scopes),\n", ""),
+        ("core/registration.py", '            ("scope", scopes),\n', ""),
     ),
     _bug(
         "life counts from when the answer came", 60, "usable",
@@ -145,7 +145,7 @@ BUGS = [
          "return _Issued(outcome, received.local, received.wall), False"),
     ),
     _bug(
-        "no hold after a failure", 60, "hold",
+        "no hold after a failure", 60, "hold, work",
         ("runtime/slot.py", "self.retry_at = now + max(failed.hold, LEAST_RETRY)", "self.retry_at = now"),
         ("runtime/slot.py", "self.held = failed if failed.hold > 0 else None", "self.held = None"),
     ),
@@ -168,11 +168,11 @@ BUGS = [
     ),
     _bug(
         "a caller in a hurry gets no suspect token", 300, "static stability",
-        ("engine.py", "if token is not None and is_newer(token.generation, newer_than):\n            return token\n        registration",
-         "registration"),
+        ("engine.py", "if token is not None and is_newer(token.generation, newer_than):\n            return token\n",
+         "if token is None and newer_than == 0:\n            return token\n"),
     ),
     _bug(
-        "a store that counts anew is not believed", 2000, "recovery, requests",
+        "a store that counts anew is not believed", 2000, "shared, recovery, requests",
         ("engine.py", "floor = newer_than if over is not None else _newest(slot.generation(), newer_than)",
          "floor = _newest(slot.generation(), newer_than)"),
     ),
@@ -195,7 +195,8 @@ def plant(bug: Bug, folder: Path) -> Path:
 def catch(bug: Bug, folder: Path) -> tuple[int, str, str] | None:
     """Run the seeds of a planted bug until one finds it; return seed, invariant and text, or None."""
     source = plant(bug, folder)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(source), str(ROOT)]), "PYTHONDONTWRITEBYTECODE": "1"}
+    path = os.pathsep.join([str(source), str(ROOT)])
+    environment = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
     command = [sys.executable, "-c", _SCRIPT, str(source), str(bug.seeds)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=folder)
     if done.returncode:

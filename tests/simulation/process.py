@@ -161,6 +161,8 @@ class Process:
         #: Seconds that it has been suspended, all in all.
         self.suspended = 0.0
         self.schema = schema
+        #: Mean seconds between two visits of callers.
+        self.pace = 1.0
         self.secret: str = settings.pop("secret")
         self.secrets_had = [self.secret]
         #: When it last went on after a suspension.
@@ -277,5 +279,3 @@ def _age(secret: str) -> int:
 
 def _no_transport() -> Any:
     raise AssertionError("a simulated process has no transport")
-
-

@@ -13,7 +13,7 @@ from accredit.core.messages import Failure, Response
 from accredit.core.records import Stored, StoreDown
 from accredit.runtime.flight import Flight
 from accredit.runtime.slot import Slot
-from tests.simulation.shared_store import TIME_OUT
+from tests.simulation.shared_store import LATEST, TIME_OUT
 from tests.simulation.waiting import SimulatedFlight, waited
 from tests.simulation.words import describe, told
 
@@ -25,8 +25,9 @@ class Run:
     """One flow of a process: a flight, or something that runs beside."""
 
     __slots__ = (
-        "_flow", "_pending", "_stack", "alone", "began", "ended", "excused", "flight", "floor", "found", "identity", "issued", "led",
-        "owner", "process", "refused", "sends", "slot", "suspended_before", "suspects", "trace",
+        "_flow", "_pending", "_stack", "alone", "began", "ended", "excused", "flight", "floor", "found",
+        "had_token", "identity", "issued", "led", "owner", "process", "refused", "secret", "sends", "slot",
+        "suspects", "suspended_before", "trace",
     )  # fmt: skip
 
     def __init__(
@@ -47,7 +48,10 @@ class Run:
         self.identity: Identity | None = None if slot is None else slot.request.identity
         self.began = process.kernel.now
         self.suspended_before = process.suspended
+        #: Whether the process had a usable token when it began.
+        self.had_token = False
         self.ended = False
+        self.secret = process.secret
         self.sends = 0
         self.issued = 0
         #: Whether a store gave it the lease, and the record that was there then.
@@ -66,6 +70,7 @@ class Run:
         """Take off."""
         process = self.process
         self.began = process.kernel.now
+        self.secret = process.secret
         process.runs.add(self)
         self._stack.append((self._flow(), None))
         process.world.watch.took_off(self)
@@ -150,14 +155,14 @@ class Run:
 
     # -- the store ---------------------------------------------------------------------------------------
 
-    def _ask_store(self, effect: effects.StoreEffect, guard: SimulatedGuard) -> object:
+    def _ask_store(self, effect: Any, guard: SimulatedGuard) -> object:
         process = self.process
         world, kernel, link = process.world, process.kernel, process.link
         if not guard.begin():
             world.watch.breaker_open(process)
             self._told(effect, StoreDown())
             return StoreDown()
-        world.store_trips += 1
+        world.asks_store()
         process.asking += 1
         chance = kernel.random.random
         there = link.seconds * (0.5 + chance())
@@ -167,7 +172,7 @@ class Run:
             return _LATER
         if link.late and chance() < link.late:
             # It arrives when nobody waits any more; a process that has died meanwhile cannot take it back.
-            kernel.after(TIME_OUT + 3.0 * chance(), None, self._store_applies, effect, None)
+            kernel.after(TIME_OUT + (LATEST - TIME_OUT) * chance(), None, self._store_applies, effect, None)
             kernel.after(TIME_OUT, process, self._store_answered, effect, TimeoutError("no answer"))
             return _LATER
         lost = bool(link.lost_after) and chance() < link.lost_after
@@ -214,6 +219,7 @@ class Run:
         is_token = effect.request.method == "POST"
         if is_token:
             self.sends += 1
+            world.asks_server()
             world.watch.sends(self, effect)
         if kernel.lines is not None:
             kernel.note(process.name, f"{self.owner} asks {effect.request.url} (at most {effect.timeout:.2f} s)")

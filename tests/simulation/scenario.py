@@ -1,4 +1,4 @@
-"""What happens in a seed: the fleet, its settings, its traffic, and what goes wrong when. All of it drawn from the seed."""
+"""What happens in a seed: the fleet, its settings, its traffic, and what goes wrong when. The seed decides it all."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Scenario:
             f"seed {self.seed}: {self.profile}; {self.processes} processes, {store}, {self.horizon:.0f} s",
             f"  identities: {', '.join(scope or '(no scope)' for scope in self.scopes)}; {settings}",
             f"  server: {self.behaviour}",
-            f"  traffic: a visit every {self.pace:.2f} s, up to {self.crowd} callers, {self.api_share:.0%} of them call an API",
+            f"  traffic: a visit every {self.pace:.2f} s, up to {self.crowd} callers, {self.api_share:.0%} call an API",
         ]
         return [*head, *(f"  {fault}" for fault in self.faults)]
 
@@ -72,7 +72,7 @@ def draw(seed: int, *, processes: int | None = None, profile: Profile | None = N
     chance = random.Random(f"scenario {seed}")
     if profile is None:
         profile = chance.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
-    lifetime = chance.choice([5, 20, 60, 60, 300, 300, 3600])
+    lifetime = chance.choice([5, 20, 60, 60, 300, 300, 1800])
     number = processes or chance.choices([2, 3, 4, 6, 8, 12, 40], [20, 20, 20, 15, 10, 5, 1])[0]
     shared = profile != "alone" and (profile != "everything" or chance.random() < 0.85)
     if profile == "refusals":
@@ -88,12 +88,12 @@ def draw(seed: int, *, processes: int | None = None, profile: Profile | None = N
         behaviour.same_token = False
         behaviour.seconds = min(behaviour.seconds, 0.3)
     settings: dict[str, Any] = {
-        "deadline": chance.choice([2.0, 10.0, 10.0, 30.0]),
+        "deadline": chance.choice([2.0, 10.0, 10.0, 30.0, 60.0]),
         "renew_before": chance.choice([300.0, 300.0, 5.0]),
         "leeway": chance.choice([10.0, 10.0, 1.0]),
     }
     if settings["deadline"] < 10.0:
-        # A server that takes longer than a lease lasts (half the deadline) is asked more than once; elsewhere it is not.
+        # A server that takes longer than a lease lasts (half the deadline) is asked by more than one.
         behaviour.seconds = min(behaviour.seconds, 0.3)
     scenario = Scenario(
         seed,
@@ -151,7 +151,8 @@ class _Faults:
 
     def _length(self) -> float:
         lifetime = float(self._scenario.behaviour.lifetime or 300)
-        return self._chance.choice([1.0, 10.0, lifetime / 4, lifetime, 1.5 * lifetime]) * self._chance.uniform(0.5, 1.0)
+        longest = min(lifetime, 600.0)
+        return self._chance.choice([1.0, 10.0, longest / 4, longest, 1.5 * longest]) * self._chance.uniform(0.5, 1.0)
 
     def _server(self) -> None:
         trouble = self._chance.choice(["down", "hanging", "error", "garbage", "throttling"])
@@ -164,7 +165,7 @@ class _Faults:
             case "outage":
                 self._add("store down", self._length())
             case "fail-over":
-                skew = chance.choice([0.0, 0.0, -20.0, 20.0, 0.5])
+                skew = chance.choice([0.0, -20.0, 20.0, -3.0])
                 self._add("fail-over", chance.uniform(0.2, 3.0), lag=chance.uniform(0.0, 4.0), skew=skew)
             case "split":
                 self._add("split brain", self._length(), lag=chance.uniform(0.0, 2.0), share=chance.uniform(0.2, 0.8))
@@ -181,7 +182,9 @@ class _Faults:
                 self._add("partition", self._length(), peer=what, share=chance.uniform(0.2, 1.0))
             case "lossy":
                 before, after = chance.uniform(0.0, 0.4), chance.uniform(0.0, 0.4)
-                self._add("lossy", self._length(), peer=what, share=chance.uniform(0.2, 1.0), before=before, after=after)
+                self._add(
+                    "lossy", self._length(), peer=what, share=chance.uniform(0.2, 1.0), before=before, after=after
+                )
             case "late":
                 self._add("late", self._length(), peer="store", share=1.0, late=chance.uniform(0.05, 0.4))
             case _:
@@ -210,8 +213,13 @@ class _Faults:
 
     def _secrets(self) -> None:
         overlap = self._length()
-        late = self._chance.choice([0.0, 0.0, 0.5])
-        self._add("rotation", overlap, late=late)
+        late = self._chance.choice([0.0, 0.5, 2.0])
+        at = self._chance.uniform(0.0, self._scenario.horizon)
+        self._add("rotation", overlap, at=at, late=late)
+        if late and self._chance.random() < 0.5:
+            # Nobody has a token while some processes have a secret that is over, and others have the new one.
+            self._add("store empty", at=at + overlap * 1.1)
+            self._add("restart", at=at + overlap * 1.2)
 
     def _refusals(self) -> None:
         match self._chance.choice(["revoke", "revoke", "misconfigured", "lag"]):

@@ -7,7 +7,6 @@ what they wrote there is lost. Processes of another schema have entries of their
 
 from __future__ import annotations
 
-from copy import copy
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -19,6 +18,8 @@ from accredit.stores.memory import MemoryStore
 
 #: Seconds after which a client of the store gives up waiting for an answer.
 TIME_OUT = 0.25
+#: The latest that an operation may arrive for which nobody waits any more, in seconds.
+LATEST = 3.25
 #: The longest replication lag in seconds.
 LONGEST_LAG = 5.0
 _COMPACT = 256
@@ -95,18 +96,14 @@ class Node:
             store._leases.drop(key)
 
     def copy(self, name: str, *, skew: float) -> Node:
-        """Return another node with the same entries; all of them end when they did."""
+        """Return another node with the same entries. Their ends are times of day: a clock that is off moves them."""
         other = Node(name, skew=skew)
         other._ends = dict(self._ends)
-        shift = skew - self.skew
         for schema, store in self.stores.items():
             twin = other._store(schema)
-            for key, kept in store._records.items():
-                twin._records[key] = copy(kept)
-                twin._records[key].ends_at += shift
+            twin._records.update(store._records)
             for table in _ENDING:
-                entries = getattr(store, table)._entries
-                getattr(twin, table)._entries.update({key: (value, end + shift) for key, (value, end) in entries.items()})
+                getattr(twin, table)._entries.update(getattr(store, table)._entries)
         return other
 
     def entries(self, table: str, at: float) -> int:

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from accredit.core import effects
 from accredit.core.flows import Failed, Obtained
+from accredit.core.identity import Identity
 from accredit.core.records import Claimed, Held, Lead, Stored, is_newer
 from accredit.core.renewal import leeway_for
 from accredit.core.token import AccessToken
 from accredit.errors import (
     ConfigurationError,
     CredentialRefusedError,
+    DiscoveryError,
     ThrottledError,
     UnreachableError,
 )
@@ -24,7 +26,9 @@ from tests.simulation.server import Truth
 from tests.simulation.shared_store import Node
 
 if TYPE_CHECKING:
-    from tests.simulation.process import Caller, Process, Run
+    from tests.simulation.process import Process
+    from tests.simulation.run import Run
+    from tests.simulation.waiting import Caller
     from tests.simulation.world import World
 
 #: Every invariant: its name, and what it says.
@@ -101,6 +105,7 @@ class Watch:
             others = [other.owner for other in process.runs if other.slot is slot and other is not run]
             if others:
                 self._break("one flight", f"{run.owner} takes off while {others[0]} flies")
+            run.had_token = slot.usable(process.local(self._kernel.now)) is not None
             run.excused = slot.suspect or process.name in self._world.eager
             if slot.suspect and slot.token is not None:
                 self._check_suspect(slot.request.identity.encoded, slot.token.generation)
@@ -151,7 +156,7 @@ class Watch:
             window = max(window, lifetime / 2.0 + 1.0)
         # A wall clock that is ahead makes the ends of others' records come earlier, and so does standing still on the
         # way to the store and back.
-        if found.remaining > window + self._world.walls + self._world.stood_still:
+        if found.remaining > window + self._world.walls + self._world.drift:
             text = f"{run.owner} renews a token that lives {found.remaining:.1f} s more; the window is {window:.1f} s"
             self._break("due", text)
 
@@ -188,7 +193,7 @@ class Watch:
                 run.floor = effect.newer_than
                 directive = answer.directive
                 if isinstance(directive, Held) and isinstance(directive.hold.error, CredentialRefusedError):
-                    self._explained(run.process)
+                    self._explained(run.process, [run.secret])
             case effects.Publish():
                 self._release(run, node, effect.identity.encoded, effect.owner)
                 self._published(run, effect, node, answer)
@@ -236,7 +241,7 @@ class Watch:
         if leader is not None and leader[0].owner == owner:
             del self._leaders[place]
 
-    def _look(self, run: Run, node: Node | None, identity: effects.Identity) -> Stored | None:
+    def _look(self, run: Run, node: Node | None, identity: Identity) -> Stored | None:
         if node is not None:
             return node.look(identity, self._kernel.now, run.process.schema)
         found = run.process.engine.store.read(identity)
@@ -293,7 +298,7 @@ class Watch:
         assert slot is not None
         if store is None or store.down or run.alone or run.refused or run.excused or run.suspects:
             return
-        if slot.usable(process.local(now)) is not None or (failed.credential and not failed.counts):
+        if run.had_token or slot.usable(process.local(now)) is not None or (failed.credential and not failed.counts):
             return  # It wanted a newer one than it has; or its own secret was refused, and it does not look for now.
         node = store.node_for(process.name)
         published = self._kept_at.get(self._key(run, node, slot.request.identity.encoded), now)
@@ -313,7 +318,7 @@ class Watch:
             return 1.0
         if isinstance(error, ConfigurationError):
             return 0.0
-        return min(5.0 if isinstance(error, UnreachableError) else 60.0, full) / 2.0
+        return min(5.0 if isinstance(error, UnreachableError | DiscoveryError) else 60.0, full) / 2.0
 
     # -- callers -----------------------------------------------------------------------------------------
 
@@ -331,7 +336,9 @@ class Watch:
         local = process.local(now)
         if local >= token.usable_until:
             late = local - token.usable_until
-            self._break("usable", f"{process.name} hands out {token.value} {late:.3f} s after the end of its usable life")
+            self._break(
+                "usable", f"{process.name} hands out {token.value} {late:.3f} s after the end of its usable life"
+            )
         end = truth.expires_at - leeway_for(token.lifetime, process.registration.leeway)
         if now >= end + _SLACK + self._world.tolerance:
             self._break("usable", f"{process.name} hands out {token.value} {now - end:.3f} s too late for its server")
@@ -347,13 +354,13 @@ class Watch:
             text = f"{process.name} raises {type(error).__name__} while {best.value} is usable for {rest:.3f} s more"
             self._break("static stability", text)
         if isinstance(error, CredentialRefusedError):
-            self._explained(process)
+            self._explained(process, process.secrets_had)
 
-    def _explained(self, process: Process) -> None:
+    def _explained(self, process: Process, secrets: list[str]) -> None:
         """A refusal has to be one of a secret that this process had."""
         refusals, now = self._world.server.refusals, self._kernel.now
         slack = _CREDENTIAL_HOLD + process.registration.deadline + process.suspended
-        if not any(now - refusals.get(secret, -1e9) < slack for secret in process.secrets_had):
+        if not any(now - refusals.get(secret, -1e9) < slack for secret in secrets):
             self._break("credential", f"{process.name} is told that its secret was refused, and it never was")
 
     def returned(self, caller: Caller, limit: float) -> None:
@@ -405,8 +412,8 @@ class Watch:
                 continue
             flying = sum(slot.flight is not None for slot in process.engine.slots.values())
             if flying or process.runs or process.callers or process.shared:
-                text = f"{process.name} still has {flying} flights, {len(process.runs)} flows, {len(process.callers)} callers"
-                self._break("memory", text)
+                left = f"{flying} flights, {len(process.runs)} flows, {len(process.callers)} callers"
+                self._break("memory", f"{process.name} still has {left}")
             if len(process.engine.slots) > len(world.scenario.scopes):
                 self._break("memory", f"{process.name} keeps {len(process.engine.slots)} slots")
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from accredit.core.events import Event
 from accredit.core.registration import TokenRequest
 from accredit.core.token import AccessToken
 from tests.simulation.kernel import START, Finding, Kernel
 from tests.simulation.process import CHALLENGE, Link, Process
 from tests.simulation.scenario import Fault, Scenario
 from tests.simulation.server import ISSUER, TOKEN_ENDPOINT, Api, AuthorizationServer, Trouble
-from tests.simulation.shared_store import SharedStore
+from tests.simulation.shared_store import LATEST, SharedStore
 from tests.simulation.waiting import Caller, sleep
 from tests.simulation.watch import Watch
 from tests.simulation.words import SCOPES
@@ -19,6 +18,9 @@ from tests.simulation.words import SCOPES
 #: Seconds of quiet after the last fault, in which holds, leases and cool-downs end.
 QUIET = 400.0
 _AIM = 0.25
+# Some processes see a caller so seldom that their tokens are over each time.
+_IDLE = 15.0
+_IDLE_SHARE = 0.15
 _SLOW_CALLS = 0.1
 
 
@@ -58,8 +60,8 @@ class World:
         self.excused_refusals = 0
         #: By how many seconds the clocks of the fleet may mislead it about the life of a token.
         self.tolerance = 0.0
-        #: For how many seconds processes stood still, all in all.
-        self.stood_still = 0.0
+        #: By how many seconds a store may take a token to live longer: its clock is off, or a record came late.
+        self.drift = 0.0
         #: By how many seconds the wall clocks of the fleet were off, all in all.
         self.walls = 0.0
         self._misled = False
@@ -84,7 +86,9 @@ class World:
             assert kernel.lines is not None
             kernel.lines.append(line)
         for _ in range(scenario.processes):
-            kernel.after(0.0 if scenario.together else kernel.random.uniform(0.0, scenario.horizon / 3), None, self._boot)
+            kernel.after(
+                0.0 if scenario.together else kernel.random.uniform(0.0, scenario.horizon / 3), None, self._boot
+            )
         for fault in scenario.faults:
             kernel.at(START + fault.at, None, self._strike, fault)
         kernel.run(START + scenario.horizon)
@@ -96,9 +100,7 @@ class World:
         self._check_requests()
         counts, watch = self.server.counts, self.watch
         errors = sum(watch.errors.values())
-        return Result(
-            scenario.seed, kernel.steps, counts.issued, watch.kept, watch.hand_outs, errors, kernel.digest()
-        )
+        return Result(scenario.seed, kernel.steps, counts.issued, watch.kept, watch.hand_outs, errors, kernel.digest())
 
     def boot(self, **changes: Any) -> Process:
         """Start a process."""
@@ -113,9 +115,10 @@ class World:
                 SCOPES[process.slot_of(scope).request.identity.encoded] = scope or "(no scope)"
         return process
 
-    def _boot(self) -> None:
-        process = self.boot()
-        if self.scenario.kept_fresh:
+    def _boot(self, **changes: Any) -> None:
+        process = self.boot(**changes)
+        process.pace = self.scenario.pace * (_IDLE if self.kernel.random.random() < _IDLE_SHARE else 1.0)
+        if self.scenario.kept_fresh and not self._over:
             for scope in self.scenario.scopes:
                 process.manager.keep_fresh(scope=scope)
         self._visit(process)
@@ -123,13 +126,20 @@ class World:
     def _living(self) -> list[Process]:
         return [process for process in self.processes if process.alive]
 
-    def hear(self, process: Process, event: Event) -> None:
+    def hear(self, process: Process, event: object) -> None:
         """Take note of an event of a process."""
         if self.kernel.lines is not None:
             error = getattr(event, "error", None)
             more = getattr(event, "reason", None) or getattr(event, "outcome", None) or getattr(event, "source", "")
             text = f"{type(error).__name__}: {str(error).splitlines()[0]}" if error is not None else more
             self.kernel.note(process.name, f"event {type(event).__name__} {text}")
+
+    def asks_store(self) -> None:
+        """Count a round trip to the store."""
+        self.store_trips += 1
+
+    def asks_server(self) -> None:
+        """Take note of a token request that sets out."""
 
     # -- callers -----------------------------------------------------------------------------------------
 
@@ -140,7 +150,7 @@ class World:
         chance = self.kernel.random
         for _ in range(chance.randint(1, self.scenario.crowd)):
             self.call(process, chance.choice(self.scenario.scopes), chance.random())
-        self.kernel.after(chance.expovariate(1.0 / self.scenario.pace), process, self._visit, process)
+        self.kernel.after(chance.expovariate(1.0 / process.pace), process, self._visit, process)
 
     def _visit_at(self, process: Process, scope: str | None) -> None:
         if not self._over:
@@ -235,7 +245,9 @@ class World:
             tokens.worth_a_retry(slot, other, CHALLENGE, origin=api.origin, carried=True, replayable=True, retried=True)
 
     def _called(self, caller: Caller) -> None:
-        self.watch.returned(caller, 2 * caller.process.registration.deadline + 1.0 + min(8.0 * self.scenario.pace, 120.0))
+        self.watch.returned(
+            caller, 2 * caller.process.registration.deadline + 1.0 + min(8.0 * self.scenario.pace, 120.0)
+        )
         if caller.error is not None:
             if isinstance(caller.error, AssertionError):
                 raise caller.error
@@ -282,7 +294,8 @@ class World:
         if self.store is not None:
             self.store.down = True
             self.store.heal()
-            self._mislead(abs(skew) > 0.0)
+            self._mislead(skew != 0.0)
+            self.drift += abs(skew)
             self.store.fail_over(self.kernel.now, lag=lag, skew=skew)
             self.watch.store_changed()
             self.kernel.after(fault.seconds, None, self._store_up)
@@ -329,6 +342,8 @@ class World:
             self.kernel.after(fault.seconds, None, self._mend_link, process, peer)
 
     def _on_late(self, fault: Fault, peer: str, share: float, late: float) -> None:
+        self._mislead(True)
+        self.drift += LATEST
         for process in self._some(share):
             self._link(process, peer).late = late
             self.kernel.after(fault.seconds, None, self._mend_link, process, peer)
@@ -352,7 +367,13 @@ class World:
     def store_well_since(self, process: Process) -> float:
         """Return since when a process could have used the store without any trouble."""
         link = process.link
-        if link.down or link.lost_before or link.lost_after or link.late or (self.store is not None and self.store.down):
+        if (
+            link.down
+            or link.lost_before
+            or link.lost_after
+            or link.late
+            or (self.store is not None and self.store.down)
+        ):
             return self.kernel.now
         # An operation that was lost may be noticed a time-out later.
         return max(self._store_well_since, self._links_well_since.get(process.name, 0.0), process.resumed_at) + 0.25
@@ -370,6 +391,13 @@ class World:
             self.kernel.note(process.name, "is killed")
             self.kernel.after(pause, None, self._boot)
 
+    def _on_restart(self, fault: Fault) -> None:
+        """Restart all processes at once; each comes back with the secret that it had, as its files are still mounted."""
+        for process in self._living():
+            process.kill()
+            self.kernel.note(process.name, "is restarted")
+            self._boot(secret=process.secret)
+
     def _on_suspend(self, fault: Fault, effect: int | None = None, *, landing: bool = False) -> None:
         self._mislead(True)
         for process in self._some(0.0):
@@ -381,7 +409,7 @@ class World:
                 process.ambush = (process.effects + effect, lambda victim: self._suspend(victim, fault.seconds))
 
     def _suspend(self, process: Process, seconds: float) -> None:
-        self.stood_still += seconds
+        self.drift += seconds
         process.suspend(seconds)
         self.kernel.note(process.name, f"is stopped for {seconds:.2f} s")
 

@@ -78,6 +78,9 @@ PATIENCE = 1.0
 COOL_DOWN = 60.0
 _POLL_FIRST = 0.010
 _POLL_LAST = 0.050
+_POLL_DOUBLINGS = 8
+# Of the time waited so far, or of what is left of it: a whole fleet may be polling, so a long wait asks less often.
+_POLL_SHARE = 0.25
 
 
 class Obtained(NamedTuple):
@@ -231,10 +234,11 @@ def _await_turn(
             case Wait(seconds):
                 polls += 1
                 draw = yield from random()
-                rest = min(
-                    seconds,
-                    _POLL_FIRST + draw * (min(_POLL_LAST, _POLL_FIRST * 2**polls) - _POLL_FIRST),
-                )
+                left = deadline - before.local
+                waited = request.registration.deadline - left
+                most = max(_POLL_LAST, min(waited, left) * _POLL_SHARE)
+                most = min(most, _POLL_FIRST * 2.0 ** min(polls, _POLL_DOUBLINGS))
+                rest = min(seconds, _POLL_FIRST + draw * (most - _POLL_FIRST))
                 if before.local + rest >= deadline:
                     return Failed(
                         _deadline_error(request, "another process is obtaining the token"),
