@@ -21,7 +21,7 @@ from pathlib import Path
 import accredit
 from tests.simulation.runner import first_found
 assert Path(accredit.__file__).is_relative_to(sys.argv[1]), accredit.__file__
-found = first_found(range(int(sys.argv[2])))
+found = first_found(range(int(sys.argv[2])), sys.argv[3] or None)
 print(json.dumps(found))
 """
 
@@ -35,6 +35,7 @@ class Bug:
         changes: file under ``src/accredit``, the text that is there, and what stands there instead.
         seeds: within how many seeds it is found.
         invariants: which invariants see it first, in one seed or another.
+        profile: the profile of the seeds; any when empty.
 
     """
 
@@ -42,10 +43,11 @@ class Bug:
     changes: tuple[tuple[str, str, str], ...]
     seeds: int
     invariants: tuple[str, ...]
+    profile: str = ""
 
 
-def _bug(name: str, seeds: int, invariants: str, *changes: tuple[str, str, str]) -> Bug:
-    return Bug(name, changes, seeds, tuple(invariants.split(", ")))
+def _bug(name: str, seeds: int, invariants: str, *changes: tuple[str, str, str], profile: str = "") -> Bug:
+    return Bug(name, changes, seeds, tuple(invariants.split(", ")), profile)
 
 
 BUGS = [
@@ -105,6 +107,7 @@ BUGS = [
         "a record replaces any other", 300, "generation",
         ("stores/memory.py", "there is not None\n                and not there.suspect\n",
          "there is not None\n                and there.suspect is None\n"),
+        profile="processes",
     ),
     _bug(
         "no cool-down", 200, "cool-down",
@@ -172,9 +175,10 @@ BUGS = [
          "if token is None and newer_than == 0:\n            return token\n"),
     ),
     _bug(
-        "a store that counts anew is not believed", 2000, "shared, recovery, requests",
+        "a store that counts anew is not believed", 500, "shared, due, recovery",
         ("engine.py", "floor = newer_than if over is not None else _newest(slot.generation(), newer_than)",
          "floor = _newest(slot.generation(), newer_than)"),
+        profile="everything",
     ),
 ]  # fmt: skip
 
@@ -197,7 +201,7 @@ def catch(bug: Bug, folder: Path) -> tuple[int, str, str] | None:
     source = plant(bug, folder)
     path = os.pathsep.join([str(source), str(ROOT)])
     environment = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
-    command = [sys.executable, "-c", _SCRIPT, str(source), str(bug.seeds)]
+    command = [sys.executable, "-c", _SCRIPT, str(source), str(bug.seeds), bug.profile]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=folder)
     if done.returncode:
         raise RuntimeError(done.stderr)

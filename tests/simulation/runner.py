@@ -12,7 +12,7 @@ from concurrent.futures import ProcessPoolExecutor
 from typing import NamedTuple
 
 from tests.simulation.kernel import Finding
-from tests.simulation.scenario import draw
+from tests.simulation.scenario import Profile, draw
 from tests.simulation.watch import INVARIANTS
 from tests.simulation.world import Result, World
 
@@ -28,20 +28,20 @@ class Found(NamedTuple):
     text: str
 
 
-def run_seed(seed: int, *, trace: list[str] | None = None, processes: int | None = None) -> Result:
+def run_seed(seed: int, *, trace: list[str] | None = None, profile: Profile | None = None) -> Result:
     """Run one seed.
 
     Raises:
         Finding: an invariant does not hold.
 
     """
-    return World(draw(seed, processes=processes), trace=trace).run()
+    return World(draw(seed, profile=profile), trace=trace).run()
 
 
-def try_seed(seed: int) -> Result | Found:
+def try_seed(seed: int, profile: Profile | None = None) -> Result | Found:
     """Run one seed; what goes wrong is a value."""
     try:
-        return run_seed(seed)
+        return run_seed(seed, profile=profile)
     except Finding as finding:
         return Found(seed, finding.invariant, str(finding))
     except Exception as error:
@@ -49,10 +49,10 @@ def try_seed(seed: int) -> Result | Found:
         return Found(seed, "crash", f"{type(error).__name__}: {error} ({place.name}, line {place.lineno})")
 
 
-def first_found(seeds: Iterable[int]) -> Found | None:
-    """Return what is found first; None when nothing is."""
+def first_found(seeds: Iterable[int], profile: Profile | None = None) -> Found | None:
+    """Return what is found first, in seeds of one profile if it is given; None when nothing is."""
     for seed in seeds:
-        outcome = try_seed(seed)
+        outcome = try_seed(seed, profile)
         if isinstance(outcome, Found):
             return outcome
     return None
@@ -121,9 +121,9 @@ def main(arguments: list[str]) -> int:
         print("an invariant is broken" if found else "every invariant holds")
         return 1 if found else 0
     if options.report:
-        from tests.simulation import report
+        from tests.simulation.report import write
 
-        return report.write()
+        return write()
     first, _, last = ("0-" + str(NIGHTLY - 1) if options.nightly else options.seeds).partition("-")
     if not first.isdigit() or not (last or first).isdigit():
         parser.error("--seeds takes A-B, two numbers")

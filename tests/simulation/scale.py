@@ -1,7 +1,7 @@
 """Large fleets, measured: what they ask of the authorization server and of the store, and what callers wait.
 
 The same world as in the seeds, the same flows, engines and invariants, with plainer traffic: every process keeps one
-token fresh, and a caller comes about once a minute. Up to 100,000 processes in one run.
+token fresh, and a caller comes every two minutes. Up to 100,000 processes in one run.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LIFETIME = 300
 HORIZON = 600.0
 LATENCY = 0.05
 #: Seconds between two callers of one process, on average.
-PACE = 60.0
+PACE = 120.0
 #: Seconds in which the processes of a fleet start.
 START_WITHIN = 5.0
 _STARTED = 60
@@ -43,6 +43,8 @@ class Case:
     shared: bool
     jitter: bool = True
     trouble: Trouble = "none"
+    #: For how many virtual seconds it is looked at.
+    horizon: float = HORIZON
 
 
 @dataclass(slots=True)
@@ -99,7 +101,7 @@ class Fleet(World):
             processes=case.processes,
             shared=case.shared,
             shared_tags=False,
-            horizon=HORIZON,
+            horizon=case.horizon,
             scopes=(None,),
             settings={},
             behaviour=Behaviour(lifetime=LIFETIME, seconds=LATENCY),
@@ -138,9 +140,9 @@ class Fleet(World):
             kernel.at(START + START_WITHIN * number / self.case.processes, None, self._boot)
         for fault in self.scenario.faults:
             kernel.at(START + fault.at, None, self._strike, fault)
-        kernel.run(START + HORIZON)
+        kernel.run(START + self.case.horizon)
         waits = sorted(self.watch.waits)
-        span = range(int(HORIZON))
+        span = range(int(self.case.horizon))
         requests = [self.requests[second] for second in span]
         trips = [self.trips[second] for second in span]
         return Measured(

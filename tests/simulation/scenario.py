@@ -94,7 +94,8 @@ def draw(seed: int, *, processes: int | None = None, profile: Profile | None = N
     }
     if settings["deadline"] < 10.0:
         # A server that takes longer than a lease lasts (half the deadline) is asked by more than one.
-        behaviour.seconds = min(behaviour.seconds, 0.3)
+        slow = profile not in {"calm", "alone"} and chance.random() < 0.3
+        behaviour.seconds = 1.2 if slow else min(behaviour.seconds, 0.3)
     scenario = Scenario(
         seed,
         profile,
@@ -205,7 +206,9 @@ class _Faults:
             case "suspend on landing":
                 self._add("suspend", seconds, landing=True)
             case _:
-                self._add("suspend", seconds, effect=effect)
+                # A third of them at the beginning, when all want a token and one asks for it.
+                at = 0.0 if chance.random() < 0.35 else None
+                self._add("suspend", seconds, at=at, effect=effect if at is None else chance.randint(5, 12))
 
     def _clocks(self) -> None:
         by = self._chance.choice([-7200.0, -60.0, -5.0, 5.0, 60.0, 7200.0])

@@ -78,6 +78,7 @@ class Watch:
         self._suspected: set[tuple[bytes, int]] = set()
         self._highest: dict[bytes, int] = {}
         self._restarted: set[bytes] = set()
+        self._astray: set[tuple[str, bytes]] = set()
         self._throttled: dict[str, tuple[float, float]] = {}
         self._held: dict[tuple[str, bytes], tuple[float, str]] = {}
         self._failures: Counter[tuple[str, bytes]] = Counter()
@@ -156,6 +157,10 @@ class Watch:
             window = max(window, lifetime / 2.0 + 1.0)
         # A wall clock that is ahead makes the ends of others' records come earlier, and so does standing still on the
         # way to the store and back.
+        if (process.name, identity.encoded) in self._astray and found.record.generation >> 32 <= known >> 32:
+            # It went on alone for a while, and counts further than the store does.
+            self.extra["a process came back to the store"] += 1
+            return
         if found.remaining > window + self._world.walls + self._world.drift:
             text = f"{run.owner} renews a token that lives {found.remaining:.1f} s more; the window is {window:.1f} s"
             self._break("due", text)
@@ -284,6 +289,7 @@ class Watch:
         if isinstance(result, Obtained):
             self._failures.pop(key, None)
             self._held.pop(key, None)
+            (self._astray.add if run.alone else self._astray.discard)(key)
             if slot.token is not None:
                 self._best[key] = slot.token
         elif isinstance(result, Failed):

@@ -392,7 +392,7 @@ class World:
             self.kernel.after(pause, None, self._boot)
 
     def _on_restart(self, fault: Fault) -> None:
-        """Restart all processes at once; each comes back with the secret that it had, as its files are still mounted."""
+        """Restart all processes at once; each comes back with the secret that it had."""
         for process in self._living():
             process.kill()
             self.kernel.note(process.name, "is restarted")
@@ -500,7 +500,9 @@ class World:
                 self._start(process, scope, process.manager.get(scope=scope), None)
         before = sum(self.watch.errors.values())
         self.kernel.run(self.kernel.now + 60.0)
-        if sum(self.watch.errors.values()) != before:
+        # Where an answer takes longer than a lease lasts, the next in turn has less time than the server needs.
+        too_slow = self.scenario.behaviour.seconds > self.scenario.settings["deadline"] / 2.0
+        if sum(self.watch.errors.values()) != before and not too_slow:
             raise Finding("recovery", f"callers still get errors: {dict(self.watch.errors)}", self.kernel.now)
 
     def _check_requests(self) -> None:
