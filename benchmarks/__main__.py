@@ -9,7 +9,7 @@ from benchmarks import report
 from benchmarks.model import Effort, Section
 
 #: In the order of the table. Each module has ``run(effort)``, which returns sections.
-NAMES = ("fresh", "auth_step", "whole_request", "imports", "memory", "herds", "faults")
+NAMES = ("fresh", "auth_step", "whole_request", "imports", "memory", "herds", "faults", "guard")
 
 
 def main() -> int:

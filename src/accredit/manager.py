@@ -389,15 +389,25 @@ class TokenManager(_Face):
             if token is not None:
                 return token
 
-    def _replacement(self, slot: Slot, token: AccessToken, origin: str) -> AccessToken | None:
+    def _replacement(
+        self,
+        slot: Slot,
+        token: AccessToken,
+        origin: str,
+        timeout: float | None = None,
+    ) -> AccessToken | None:
         """Return a newer token for a call that was answered 401, or None when the 401 is to reach the caller."""
         engine = self._engine
-        _, until = _patience(slot, None, self._now())
+        _, until = _patience(slot, timeout, self._now())
         got = engine.refused(slot, token, origin)
         if got is None or isinstance(got, AccessToken):
             return got
         got.wait(engine.clock, until - self._now())
+<<<<<<< HEAD
         return _newer(got.outcome if got.done else None, token, self._now())
+=======
+        return newer_token(got.outcome if got.done else None, token)
+>>>>>>> origin/main
 
 
 class AsyncTokenManager(_Face):
@@ -509,19 +519,34 @@ class AsyncTokenManager(_Face):
             if token is not None:
                 return token
 
-    async def _replacement(self, slot: Slot, token: AccessToken, origin: str) -> AccessToken | None:
+    async def _replacement(
+        self,
+        slot: Slot,
+        token: AccessToken,
+        origin: str,
+        timeout: float | None = None,  # noqa: ASYNC109 - as for get
+    ) -> AccessToken | None:
         """Return a newer token for a call that was answered 401, or None when the 401 is to reach the caller."""
         engine = self._engine
-        _, until = _patience(slot, None, self._now())
+        _, until = _patience(slot, timeout, self._now())
         got = engine.refused(slot, token, origin)
         if got is None or isinstance(got, AccessToken):
             return got
         await got.wait_async(until - self._now())
+<<<<<<< HEAD
         return _newer(got.outcome if got.done else None, token, self._now())
 
 
 def _newer(outcome: object, token: AccessToken, now: float) -> AccessToken | None:
     if isinstance(outcome, AccessToken) and outcome.generation != token.generation and now < outcome.usable_until:
+=======
+        return newer_token(got.outcome if got.done else None, token)
+
+
+def newer_token(outcome: object, token: AccessToken) -> AccessToken | None:
+    """Return what a flight ended with if it is another token than the one that was refused, else None."""
+    if isinstance(outcome, AccessToken) and outcome.generation != token.generation:
+>>>>>>> origin/main
         return outcome
     return None
 

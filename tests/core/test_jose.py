@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from typing import Any
 
 import jwt as pyjwt
 import pytest
@@ -259,6 +260,14 @@ class TestAlgorithm:
         head = b64url_encode(b'{"alg":"none"}')
         assert reason_of(f"{head}.e30.", public(ES256)) == "malformed"
 
+    def test_a_list_that_names_none(self) -> None:
+        """What is not known here is not accepted, whatever the caller's list says."""
+        for algorithm in ("none", "HS256"):
+            token = f"{b64url_encode(json.dumps({'alg': algorithm}).encode())}.e30.AAAA"
+            with pytest.raises(InvalidTokenError) as caught:
+                parse_jws(token, algorithms=("none", "HS256", "ES256"))
+            assert caught.value.reason == "algorithm"
+
     def test_not_listed(self) -> None:
         """A good signature of an algorithm that the caller does not list."""
         assert reason_of(sign_jws(b"{}", ES256), public(ES256), algorithms=frozenset({"RS256"})) == "algorithm"
@@ -299,6 +308,24 @@ class TestAlgorithm:
         token = signed(json.dumps(header).encode(), key=attacker)
         assert reason_of(token, public(ES256)) == "signature"
         assert verify(signed(json.dumps(header).encode()), public(ES256)) == b"{}"
+
+
+def credulous(algorithm: str) -> VerificationKey:
+    """Return a key that takes every signature for good which it is asked about."""
+    real = ec.generate_private_key(ec.SECP256R1()).public_key() if algorithm == "ES256" else RSA_KEY.public_key()
+    kind: Any = ec.EllipticCurvePublicKey if algorithm == "ES256" else rsa.RSAPublicKey
+
+    class Credulous(kind):  # type: ignore[misc]  # the kind is known at run time only
+        key_size = real.key_size
+
+        def verify(self, *_: object) -> None:
+            """Accept."""
+
+        def _nothing(self, *_: object) -> None:
+            raise NotImplementedError
+
+    Credulous.__abstractmethods__ = frozenset()
+    return VerificationKey(algorithm, None, "thumb", _key=Credulous())
 
 
 class TestSignature:
@@ -342,6 +369,19 @@ class TestSignature:
         head, body, _ = sign_jws(b"{}", ES256).split(".")
         der = native.sign(f"{head}.{body}".encode(), ec.ECDSA(hashes.SHA256()))
         assert reason_of(f"{head}.{body}.{b64url_encode(der)}", public(ES256)) == "signature"
+
+    def test_lengths_by_ourselves(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Even if the library below accepted anything at all."""
+        for algorithm, good in (("ES256", 64), ("RS256", 256)):
+            key = credulous(algorithm)
+            assert key.verifies(b"x", b"\1" * good)
+            for wrong in (good - 1, good + 1, good - 2, good + 2, 2 * good, 0):
+                assert not key.verifies(b"x", b"\1" * wrong)
+
+    def test_zeros_by_ourselves(self) -> None:
+        key = credulous("ES256")
+        for signature in (bytes(64), bytes(32) + b"\1" * 32, b"\1" * 32 + bytes(32)):
+            assert not key.verifies(b"x", signature)
 
     def test_one_of_several_keys(self) -> None:
         """With several candidates one is enough, and each failure alone is none."""

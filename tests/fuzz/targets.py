@@ -266,7 +266,7 @@ def jws(data: bytes) -> None:
         check_silent(error, TOKEN)
         return
     check(payload is not None, "a token that we did not sign")
-    check(verified.expires_at > WALL - POLICY.leeway, "a token that has expired")
+    check((verified.expires_at or 0.0) > WALL - POLICY.leeway, "a token that has expired")
     check(set(verified.audience) & set(POLICY.audience), "a token for another API")
 
 

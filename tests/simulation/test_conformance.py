@@ -215,7 +215,7 @@ def in_the_simulator(script: Script) -> Trace:
     process.engine._random.seed(SEED)
     runs: list[SimulatedRun] = []
     results: list[object] = []
-    world.watch.took_off = runs.append  # type: ignore[method-assign]
+    world.watch.took_off = lambda run: runs.append(run)  # type: ignore[method-assign]  # noqa: PLW0108
     world.watch.lands = lambda run, result: results.append(result)  # type: ignore[method-assign]
     world.watch.landed = lambda run, result: None  # type: ignore[method-assign]
     process.start(process.manager.get(), lambda caller: None)

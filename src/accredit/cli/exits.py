@@ -25,6 +25,7 @@ THROTTLED: Final = 5
 UNREACHABLE: Final = 6
 MALFORMED: Final = 7
 API_ERROR: Final = 8
+NOT_ACCEPTED: Final = 9
 INTERRUPTED: Final = 130
 BROKEN_PIPE: Final = 141
 
@@ -39,6 +40,7 @@ exit codes:
     6   the authorization server or the API could not be reached in time
     7   the authorization server or the API answered nonsense, or its metadata is wrong
     8   the API answered with a status of 400 or above (call --fail)
+    9   the token is not acceptable (verify), or cannot be decoded (inspect)
   130   interrupted
   141   whoever read the output closed it
 """

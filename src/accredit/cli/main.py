@@ -32,6 +32,8 @@ _COMMANDS: Final = {
     "token": ("accredit.cli.token", "run"),
     "call": ("accredit.cli.call", "run"),
     "renew": ("accredit.cli.renew", "run"),
+    "verify": ("accredit.cli.verify", "run"),
+    "inspect": ("accredit.cli.inspect", "run"),
     "demo": ("accredit.cli.servers", "demo"),
     "serve": ("accredit.cli.servers", "serve"),
 }
@@ -42,6 +44,8 @@ commands:
   token [ID]                     print an access token
   call [ID] URL                  call an API with a token
   renew [ID...] --within SECONDS renew the tokens that expire soon
+  verify [TOKEN]                 check a token as an API would, and say what is wrong with it
+  inspect [TOKEN]                decode a token without checking it
   demo                           see it work, with a server of its own
   serve                          run an authorization server and an API for development
 

@@ -15,8 +15,8 @@ from accredit.core.effects import (
 )
 from accredit.core.identity import encode
 from accredit.core.messages import Failure, Request, Response
-from accredit.core.metadata import ServerMetadata, metadata_urls, parse_metadata
-from accredit.core.registration import ClientRegistration, optional
+from accredit.core.metadata import MetadataSource, ServerMetadata, metadata_urls, parse_metadata
+from accredit.core.registration import optional
 from accredit.core.renewal import attempt_pause
 from accredit.core.strict import parse_url
 from accredit.errors import (
@@ -32,7 +32,7 @@ METADATA_LIFETIME = 3600.0
 _FATAL_FAILURES = frozenset({"tls", "blocked", "too_large"})
 
 
-def metadata_of(registration: ClientRegistration, deadline: float) -> Flow[ServerMetadata | ServerTrouble]:
+def metadata_of(registration: MetadataSource, deadline: float) -> Flow[ServerMetadata | ServerTrouble]:
     """Return the metadata of the server: kept in this process for an hour, else discovered once for all that ask."""
     key = metadata_key(registration)
     kept = yield from load_metadata(key)
@@ -57,7 +57,7 @@ def metadata_of(registration: ClientRegistration, deadline: float) -> Flow[Serve
     )
 
 
-def metadata_key(registration: ClientRegistration) -> str:
+def metadata_key(registration: MetadataSource) -> str:
     """Return what a metadata document is kept under: all that decides whether it is accepted."""
     hosts = registration.endpoint_hosts
     fields = [
@@ -68,12 +68,13 @@ def metadata_key(registration: ClientRegistration) -> str:
         ),
         ("http", (str(registration.allow_insecure_http),)),
         ("lenient", (str(registration.lenient_content_type),)),
+        ("token", (str(registration.needs_token_endpoint),)),
         ("hosts", ("any",) if hosts is None else ("only", *sorted(hosts))),
     ]
     return encode(fields).hex()
 
 
-def discover(registration: ClientRegistration, deadline: float) -> Flow[ServerMetadata | ServerTrouble]:
+def discover(registration: MetadataSource, deadline: float) -> Flow[ServerMetadata | ServerTrouble]:
     """Read the metadata: RFC 8414, then the OpenID Connect document when the first gives no valid one."""
     if registration.metadata_url is not None:
         urls: tuple[str, ...] = (wire_url(registration.metadata_url, registration),)
@@ -104,9 +105,7 @@ def _most_telling(errors: list[AuthorizationServerError]) -> AuthorizationServer
     return max(errors, key=weight)
 
 
-def _fetch_metadata(
-    registration: ClientRegistration, url: str, deadline: float
-) -> Flow[ServerMetadata | ServerTrouble]:
+def _fetch_metadata(registration: MetadataSource, url: str, deadline: float) -> Flow[ServerMetadata | ServerTrouble]:
     request = Request("GET", url, (("accept", "application/json"),))
     outcome: ServerMetadata | AuthorizationServerError | None = None
     for attempt in range(ATTEMPTS):
@@ -135,7 +134,7 @@ def _fetch_metadata(
 
 
 def _judge_metadata(
-    response: Response | Failure, registration: ClientRegistration, url: str
+    response: Response | Failure, registration: MetadataSource, url: str
 ) -> ServerMetadata | AuthorizationServerError:
     if isinstance(response, Failure):
         error = failure_error(response, url, "the metadata document")
@@ -158,6 +157,7 @@ def _judge_metadata(
             allow_insecure_http=registration.allow_insecure_http,
             allowed_endpoint_hosts=registration.endpoint_hosts,
             lenient_content_type=registration.lenient_content_type,
+            needs_token_endpoint=registration.needs_token_endpoint,
         )
     except DiscoveryError as error:
         outcome = error.fresh()
@@ -191,6 +191,6 @@ def is_fatal(response: Response | Failure) -> bool:
     return isinstance(response, Failure) and response.kind in _FATAL_FAILURES
 
 
-def wire_url(url: str, registration: ClientRegistration) -> str:
+def wire_url(url: str, registration: MetadataSource) -> str:
     """Return a configured URL as it is contacted, its host in ASCII: what was checked is what is asked."""
     return parse_url(url, allow_insecure_http=registration.allow_insecure_http).wire

@@ -14,9 +14,8 @@ from typing import Literal, NamedTuple, TypeVar, cast
 from accredit.core.events import Event
 from accredit.core.identity import Identity
 from accredit.core.messages import Failure, Request, Response
-from accredit.core.metadata import ServerMetadata
+from accredit.core.metadata import MetadataSource, ServerMetadata
 from accredit.core.records import Claimed, Hold, Record, Stored, StoreDown
-from accredit.core.registration import ClientRegistration
 from accredit.core.secret import Secret, SecretSource
 from accredit.errors import AuthorizationServerError, ConfigurationError
 
@@ -227,7 +226,7 @@ def keep_metadata(key: str, metadata: ServerMetadata) -> Flow[None]:
 
 
 def share_discovery(
-    registration: ClientRegistration,
+    registration: MetadataSource,
     key: str,
     flow: Callable[[], Flow[ServerMetadata | ServerTrouble]],
     *,

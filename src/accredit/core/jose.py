@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Final, NoReturn
 
@@ -16,11 +16,13 @@ from accredit.core.jwk import (
     ALGORITHMS,
     MAX_KID_LENGTH,
     JwkError,
+    KeyId,
     SigningKey,
     VerificationKey,
     import_private_jwk,
     import_private_pem,
     import_public_jwk,
+    plain_name,
     same_algorithm,
 )
 from accredit.core.strict import StrictError, b64url_decode, b64url_encode, parse_json_object
@@ -31,21 +33,28 @@ __all__ = [
     "MAX_TOKEN_BYTES",
     "CompactJws",
     "JwkError",
+    "KeyId",
     "SigningKey",
     "VerificationKey",
+    "find_key",
     "import_private_jwk",
     "import_private_pem",
     "import_public_jwk",
+    "is_compact_jws",
     "parse_jws",
+    "plain_name",
     "same_algorithm",
     "sign_jws",
+    "unverified_payload",
     "verify_jws",
 ]
 
 MAX_TOKEN_BYTES: Final = 16 * 1024
+_MAX_HEADER_DEPTH: Final = 8
+# Most headers are the same for every token of a key. Longer ones are parsed each time, so that nobody can fill memory.
+_MAX_KEPT_HEADER: Final = 512
 
 
-@dataclass(frozen=True, slots=True)
 class CompactJws:
     """A compact JWS whose form is right and whose signature has not been verified: it shows its header only.
 
@@ -56,12 +65,25 @@ class CompactJws:
 
     """
 
-    header: Mapping[str, object]
-    algorithm: str
-    kid: str | None
-    _payload: bytes = field(repr=False, kw_only=True)
-    _signed: bytes = field(repr=False, kw_only=True)
-    _signature: bytes = field(repr=False, kw_only=True)
+    __slots__ = ("_payload", "_signature", "_signed", "algorithm", "header", "kid")
+
+    def __init__(
+        self,
+        header: Mapping[str, object],
+        algorithm: str,
+        kid: str | None,
+        *,
+        payload: bytes,
+        signed: bytes,
+        signature: bytes,
+    ) -> None:
+        """Keep the parts. One is made for every token, so it is no dataclass: that would take twice as long."""
+        self.header = header
+        self.algorithm = algorithm
+        self.kid = kid
+        self._payload = payload
+        self._signed = signed
+        self._signature = signature
 
 
 def sign_jws(payload: bytes, key: SigningKey, *, header: Mapping[str, object] | None = None) -> str:
@@ -102,26 +124,56 @@ def parse_jws(token: str, *, algorithms: Collection[str], max_bytes: int = MAX_T
     head, body, tail = token.split(".")
     if not (head and body and tail):
         _deny("the token is not a compact JWS", "malformed")
-    header: dict[str, object] = {}
+    header: Mapping[str, object] = {}
     payload = signature = b""
+    fault = False
     try:
-        raw = b64url_decode(head)
-        # A byte order mark is tolerated in other documents; here it would be a second spelling of one header.
-        fault = raw.startswith(b"\xef\xbb\xbf")
-        header = parse_json_object(raw, max_bytes=max_bytes, max_depth=8)
+        header = _kept_header(head) if len(head) <= _MAX_KEPT_HEADER else _parse_header(head)
         payload, signature = b64url_decode(body), b64url_decode(tail)
     except StrictError:
         fault = True
     if fault:
         _deny("a segment of the token is not canonical base64url, or its header is not strict JSON", "malformed")
     return CompactJws(
-        MappingProxyType(header),
+        header,
         _header_algorithm(header, algorithms),
         _header_kid(header),
-        _payload=payload,
-        _signed=token[: len(head) + 1 + len(body)].encode("ascii"),
-        _signature=signature,
+        payload=payload,
+        signed=token[: len(head) + 1 + len(body)].encode("ascii"),
+        signature=signature,
     )
+
+
+def is_compact_jws(token: str) -> bool:
+    """Tell whether a text means to be a compact JWS: three segments, the first of which is a header with ``alg``.
+
+    What is not may be a token of another kind, for an authorization server to judge.
+    """
+    if len(token) > MAX_TOKEN_BYTES or not token.isascii() or token.count(".") != 2:
+        return False
+    head = token.partition(".")[0]
+    try:
+        return "alg" in (_kept_header(head) if len(head) <= _MAX_KEPT_HEADER else _parse_header(head))
+    except StrictError:
+        return False
+
+
+def find_key(jws: CompactJws, keys: Sequence[VerificationKey]) -> VerificationKey:
+    """Return the first of the keys that verifies the signature; each is tried with its own algorithm only.
+
+    Raises:
+        InvalidTokenError: reason ``key`` (no key of that algorithm) or ``signature``.
+
+    """
+    plain = plain_name(jws.algorithm)
+    candidates = [key for key in keys if key.algorithm == plain]
+    if not candidates:
+        _deny("no key for the algorithm of the token", "key")
+    for key in candidates:
+        if key.verifies(jws._signed, jws._signature):  # noqa: SLF001 - nobody else has a use for them
+            return key
+    # Nothing about the kind of failure: what is wrong with a signature is nobody's business.
+    return _deny("the signature of the token is wrong", "signature")
 
 
 def verify_jws(jws: CompactJws, keys: Sequence[VerificationKey]) -> bytes:
@@ -131,18 +183,29 @@ def verify_jws(jws: CompactJws, keys: Sequence[VerificationKey]) -> bytes:
         InvalidTokenError: reason ``key`` (no key of that algorithm) or ``signature``.
 
     """
-    candidates = [key for key in keys if same_algorithm(key.algorithm, jws.algorithm)]
-    if not candidates:
-        _deny("no key for the algorithm of the token", "key")
-    # No early exit on the kind of failure: what is wrong with a signature is nobody's business.
-    if not any(key.verifies(jws._signed, jws._signature) for key in candidates):  # noqa: SLF001
-        _deny("the signature of the token is wrong", "signature")
-    return jws._payload  # noqa: SLF001 - the payload is private so that only this function hands it out
+    find_key(jws, keys)
+    return unverified_payload(jws)
+
+
+def unverified_payload(jws: CompactJws) -> bytes:
+    """Return the payload without verifying anything, for whoever has to find the key by it."""
+    return jws._payload  # noqa: SLF001 - private so that getting at it takes a name that says what it is
 
 
 def _deny(summary: str, reason: str) -> NoReturn:
     message = f"{summary}."
     raise InvalidTokenError(message, reason=reason)
+
+
+def _parse_header(head: str) -> Mapping[str, object]:
+    raw = b64url_decode(head)
+    if raw.startswith(b"\xef\xbb\xbf"):
+        # It is tolerated in other documents; here it would be a second spelling of one header.
+        raise StrictError("a byte order mark before a JOSE header")
+    return MappingProxyType(parse_json_object(raw, max_bytes=MAX_TOKEN_BYTES, max_depth=_MAX_HEADER_DEPTH))
+
+
+_kept_header = lru_cache(maxsize=256)(_parse_header)
 
 
 def _header_algorithm(header: Mapping[str, object], algorithms: Collection[str]) -> str:

@@ -27,9 +27,10 @@ except ImportError as _missing:  # pragma: no cover - the extra is installed whe
 
 MAX_KID_LENGTH: Final = 256
 _MAX_JWK_MEMBER: Final = 4096
-_HASHES: Final[Mapping[str, type[hashes.SHA256 | hashes.SHA384 | hashes.SHA512]]] = MappingProxyType(
-    {"256": hashes.SHA256, "384": hashes.SHA384, "512": hashes.SHA512}
+_HASHES: Final[Mapping[str, hashes.SHA256 | hashes.SHA384 | hashes.SHA512]] = MappingProxyType(
+    {"256": hashes.SHA256(), "384": hashes.SHA384(), "512": hashes.SHA512()}
 )
+_PKCS1V15: Final = padding.PKCS1v15()
 # Curve name -> (the curve, bytes of a coordinate, the one algorithm a key on it can have)
 _CURVES: Final[Mapping[str, tuple[ec.EllipticCurve, int, str]]] = MappingProxyType(
     {
@@ -50,6 +51,7 @@ _ED25519_Y8: Final = int.from_bytes(
 )
 _ED25519_WEAK: Final = frozenset({0, 1, _ED25519_P - 1, _ED25519_Y8, _ED25519_P - _ED25519_Y8})
 
+KeyId = tuple[str | None, str, str]
 _PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed25519.Ed25519PublicKey
 _PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
 
@@ -84,6 +86,11 @@ class VerificationKey:
     thumbprint: str
     had_private_part: bool = False
     _key: _PublicKey = field(repr=False, compare=False, kw_only=True)
+
+    @property
+    def id(self) -> KeyId:
+        """What tells this key from any other: the name it is published under, its algorithm and its thumbprint."""
+        return (self.kid, self.algorithm, self.thumbprint)
 
     def verifies(self, data: bytes, signature: bytes) -> bool:
         """Tell whether ``signature`` is that of ``data``; its length must be exact (RFC 7518, section 3.4)."""
@@ -213,22 +220,23 @@ def import_private_pem(
 
 def same_algorithm(one: str, other: str) -> bool:
     """Tell whether both names mean the same algorithm (``Ed25519`` of RFC 9864 is ``EdDSA`` with that curve)."""
-    return _plain_name(one) == _plain_name(other)
+    return plain_name(one) == plain_name(other)
 
 
-def _plain_name(algorithm: str) -> str:
+def plain_name(algorithm: str) -> str:
+    """Return the name that a key has for its algorithm: ``EdDSA`` for ``Ed25519``, and the same for all others."""
     return "EdDSA" if algorithm == "Ed25519" else algorithm
 
 
 def _hash_of(algorithm: str) -> hashes.SHA256 | hashes.SHA384 | hashes.SHA512:
-    return _HASHES[algorithm[-3:]]()
+    return _HASHES[algorithm[-3:]]
 
 
 def _padding_of(algorithm: str) -> padding.AsymmetricPadding:
+    if algorithm.startswith("RS"):
+        return _PKCS1V15
     digest = _hash_of(algorithm)
-    if algorithm.startswith("PS"):
-        return padding.PSS(mgf=padding.MGF1(digest), salt_length=digest.digest_size)
-    return padding.PKCS1v15()
+    return padding.PSS(mgf=padding.MGF1(digest), salt_length=digest.digest_size)
 
 
 def _text_or_none(members: Mapping[str, object], name: str) -> str | None:
@@ -340,7 +348,7 @@ def _bind_algorithm(members: Mapping[str, object], key: _PublicKey, fallback: st
             if isinstance(key, ec.EllipticCurvePublicKey)
             else "EdDSA"
         )
-        algorithm, possible = _plain_name(named or fallback or only), {only}
+        algorithm, possible = plain_name(named or fallback or only), {only}
     if algorithm not in possible:
         _refuse("the algorithm does not fit the key")
     return algorithm

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import re
 from http import HTTPStatus
-from typing import Final, NamedTuple, NoReturn
+from typing import Final, NamedTuple, NoReturn, Protocol
 
 from accredit.core.messages import Response
 from accredit.core.strict import StrictError, Url, is_json_media_type, parse_json_object, parse_url
 from accredit.errors import DiscoveryError
 
-__all__ = ["ServerMetadata", "metadata_urls", "parse_metadata"]
+__all__ = ["MetadataSource", "ServerMetadata", "metadata_urls", "parse_metadata"]
 
 _MAX_BYTES: Final = 256 * 1024
 _MAX_ISSUER: Final = 2048
@@ -24,10 +24,13 @@ class ServerMetadata(NamedTuple):
 
     Attributes:
         issuer: the issuer identifier, to the byte as the document has it.
-        token_endpoint: the URL to send token requests to, checked, its host in ASCII.
+        token_endpoint: the URL to send token requests to, checked, its host in ASCII; empty when the
+            document was read for keys and introspection only.
         jwks_uri: the URL of the keys that sign its tokens, checked likewise; None when there is none.
         token_endpoint_auth_methods_supported: the client authentication methods it names, in its order;
             ``("client_secret_basic",)`` when it names none.
+        introspection_endpoint: the URL to ask about tokens (RFC 7662), checked likewise; None when there is none,
+            or when the document was read for the token endpoint.
 
     """
 
@@ -35,6 +38,39 @@ class ServerMetadata(NamedTuple):
     token_endpoint: str
     jwks_uri: str | None = None
     token_endpoint_auth_methods_supported: tuple[str, ...] = _DEFAULT_METHODS
+    introspection_endpoint: str | None = None
+
+
+class MetadataSource(Protocol):
+    """What has to be known to find and judge a metadata document: a client registration, or a trusted issuer."""
+
+    @property
+    def issuer(self) -> str | None:
+        """The issuer identifier that the document must name."""
+
+    @property
+    def metadata_url(self) -> str | None:
+        """Where the document is, if that does not follow from the issuer."""
+
+    @property
+    def server(self) -> str:
+        """The URL that names the server in messages."""
+
+    @property
+    def allow_insecure_http(self) -> bool:
+        """Whether plain http is allowed beyond loopback."""
+
+    @property
+    def endpoint_hosts(self) -> frozenset[str] | None:
+        """The only hosts that endpoints may have; None for any."""
+
+    @property
+    def lenient_content_type(self) -> bool:
+        """Whether the document is read whatever its ``Content-Type`` says."""
+
+    @property
+    def needs_token_endpoint(self) -> bool:
+        """Whether a document without a token endpoint is of no use."""
 
 
 def metadata_urls(issuer: str) -> tuple[str, str]:
@@ -65,6 +101,7 @@ def parse_metadata(
     allow_insecure_http: bool = False,
     allowed_endpoint_hosts: frozenset[str] | None = None,
     lenient_content_type: bool = False,
+    needs_token_endpoint: bool = True,
 ) -> ServerMetadata:
     """Return what a metadata document says, once all of it that matters was found to be in order.
 
@@ -78,6 +115,8 @@ def parse_metadata(
         allow_insecure_http: whether endpoints may be plain http on hosts other than loopback.
         allowed_endpoint_hosts: the only hosts that endpoints may have, in lower case and ASCII; None for any.
         lenient_content_type: whether the document is read whatever its ``Content-Type`` says.
+        needs_token_endpoint: whether the document is read for its token endpoint and refused without; else it is read
+            for keys and introspection (issuers of workload identities have no token endpoint).
 
     Raises:
         DiscoveryError: it is not a metadata document, or not one to be used.
@@ -87,7 +126,8 @@ def parse_metadata(
     reader.check_head(response, lenient_content_type=lenient_content_type)
     document = reader.parse_body(response.body)
     found_issuer = reader.check_issuer(document.get("issuer"), issuer)
-    token_endpoint = reader.parse_endpoint(document, "token_endpoint")
+    # What is of no concern is not judged: a fault in it is no reason to do without the rest.
+    token_endpoint = reader.parse_endpoint(document, "token_endpoint") if needs_token_endpoint else ""
     if token_endpoint is None:
         reader.refuse("has no token_endpoint", "Configure token_endpoint in place of issuer if you know where it is.")
     return ServerMetadata(
@@ -96,6 +136,9 @@ def parse_metadata(
         jwks_uri=reader.parse_endpoint(document, "jwks_uri"),
         token_endpoint_auth_methods_supported=reader.parse_names(document, "token_endpoint_auth_methods_supported")
         or _DEFAULT_METHODS,
+        introspection_endpoint=(
+            None if needs_token_endpoint else reader.parse_endpoint(document, "introspection_endpoint")
+        ),
     )
 
 

@@ -199,6 +199,11 @@ class ClientRegistration(Value):
         """The URL that names the authorization server in messages."""
         return self.issuer or self.metadata_url or self.token_endpoint or ""
 
+    @property
+    def needs_token_endpoint(self) -> bool:
+        """True: a metadata document without a token endpoint is of no use to a client."""
+        return True
+
     # -- checks ------------------------------------------------------------------------------------
 
     def _set(self, name: str, value: object) -> None:

@@ -8,10 +8,11 @@ from here as well.
 from __future__ import annotations
 
 import base64
+import binascii
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import accumulate
 from typing import Final, NoReturn
 
@@ -79,13 +80,19 @@ def parse_json(data: bytes, *, max_bytes: int, max_depth: int = 32) -> object:
     if len(data) > max_bytes:
         raise StrictError(f"{len(data)} bytes, where {max_bytes} are allowed")
     data = data.removeprefix(_BOM)
-    if _depth(data) > max_depth:
+    # Nothing is deeper than it has opening brackets; to count them is a fraction of the work.
+    if data.count(b"{") + data.count(b"[") > max_depth and _depth(data) > max_depth:
         raise StrictError(f"JSON nested deeper than {max_depth}")
     # The errors of the standard library hold the whole text, so they must be gone when ours is raised.
     value: object = None
     fault = ""
     try:
-        value = _DECODER.decode(data.decode("utf-8"))
+        text = data.decode("utf-8")
+        # Where no number can be too long, none has to be looked at.
+        decoder = _DECODER if len(text) > _MAX_NUMBER else _SHORT_DECODER
+        value, end = decoder.raw_decode(text) if text[:1] in _BEGINS else (None, -1)
+        if end != len(text):  # white space around it, or a fault, which is then told exactly
+            value = decoder.decode(text)
     except UnicodeDecodeError as error:
         fault = f"not UTF-8 at byte {error.start}"
     except json.JSONDecodeError as error:
@@ -94,7 +101,12 @@ def parse_json(data: bytes, *, max_bytes: int, max_depth: int = 32) -> object:
         fault = str(error)
     except ValueError:  # the program lowered the bound of the interpreter
         fault = "a number longer than this interpreter is set to read"
-    if not fault and _SURROGATE_ESCAPE.search(data) and any(re.search(_SURROGATE, text) for text in _strings(value)):
+    if (
+        not fault
+        and b"\\u" in data
+        and _SURROGATE_ESCAPE.search(data)
+        and any(re.search(_SURROGATE, text) for text in _strings(value))
+    ):
         fault = "a lone surrogate in a JSON string"
     if fault:
         raise StrictError(fault)
@@ -160,12 +172,18 @@ def _refuse_constant(_name: str) -> NoReturn:
     raise StrictError("NaN or infinity, which are not JSON")
 
 
-_DECODER: Final = json.JSONDecoder(
-    object_pairs_hook=_unique_members,
-    parse_int=_parse_int,
-    parse_float=_parse_float,
-    parse_constant=_refuse_constant,
-)
+def _decoder(parse_int: Callable[[str], int] | None) -> json.JSONDecoder:
+    return json.JSONDecoder(
+        object_pairs_hook=_unique_members,
+        parse_int=parse_int,
+        parse_float=_parse_float,
+        parse_constant=_refuse_constant,
+    )
+
+
+_DECODER: Final = _decoder(_parse_int)
+_SHORT_DECODER: Final = _decoder(None)
+_BEGINS: Final = frozenset("{[")
 
 # --- members of a token response (RFC 6749, section 5.1) ---------------------------------------------------
 
@@ -261,6 +279,18 @@ def safe_error_code(value: object) -> str | None:
 # --- base64url (RFC 4648, section 5; RFC 7515, section 2) --------------------------------------------------
 
 _NOT_BASE64URL: Final = re.compile(r"[^A-Za-z0-9_-]")
+_LETTERS: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+# To the plain alphabet; whatever is not of the URL-safe one becomes something that the decoder refuses.
+_TO_BASE64: Final = bytes(
+    _LETTERS[byte_at] if byte_at < 62 else b"+/"[byte_at - 62] if byte_at >= 0 else ord("!")
+    for byte_at in map(_LETTERS.find, (bytes([byte]) for byte in range(256)))
+)
+# By the length of what is left over: the padding, and the last letters whose unused bits are zero.
+_LEFT_OVER: Final = {
+    0: (b"", frozenset(_LETTERS)),
+    2: (b"==", frozenset(_LETTERS[::16])),
+    3: (b"=", frozenset(_LETTERS[::4])),
+}
 
 
 def b64url_decode(text: str) -> bytes:
@@ -270,14 +300,18 @@ def b64url_decode(text: str) -> bytes:
         StrictError: padding, any other character, an impossible length, or bits left over that are not zero.
 
     """
+    try:
+        raw = text.encode("ascii")
+        padding, last = _LEFT_OVER[len(raw) % 4]
+        if not raw or raw[-1] in last:
+            return binascii.a2b_base64(raw.translate(_TO_BASE64) + padding, strict_mode=True)
+    except (UnicodeEncodeError, KeyError, binascii.Error):
+        pass  # What is wrong is found out below, when the error that may quote the text is gone.
     if found := _NOT_BASE64URL.search(text):
         raise StrictError(f"not base64url: {describe(text, found.start())}")
     if len(text) % 4 == 1:
         raise StrictError(f"not base64url: no bytes have an encoding of {len(text)} characters")
-    data = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-    if b64url_encode(data) != text:
-        raise StrictError("not base64url: the bits left over at the end are not zero")
-    return data
+    raise StrictError("not base64url: the bits left over at the end are not zero")
 
 
 def b64url_encode(data: bytes) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from accredit.core.jose import sign_jws
 from accredit.core.messages import Response
 from accredit.devserver.core import Authority, json_response
 from accredit.devserver.keys import new_signing_key
@@ -265,6 +266,10 @@ class Control:
     def do_clear_log(self) -> None:
         """Forget the log."""
         self.log.clear()
+
+    def do_sign(self, *, claims: Mapping[str, object], header: Mapping[str, object]) -> str:
+        """Sign any claims with the current key, for tests of what an API accepts."""
+        return sign_jws(json.dumps(claims).encode(), self.authority.keys[0], header=header)
 
     def do_signing_keys(self) -> list[dict[str, str]]:
         """Return the published keys."""

@@ -87,9 +87,9 @@ class Authority:
     def is_revoked(self, token: VerifiedToken) -> bool:
         """Tell whether the (verified) token was revoked."""
         # Every jti starts with its serial number: "all tokens so far" needs neither a list nor a clock.
-        serial = token.token_id.partition(".")[0]
+        serial = (token.token_id or "").partition(".")[0]
         number = int(serial) if serial.isascii() and serial.isdigit() and len(serial) < 20 else 0
-        return token.token_id in self._denied or number <= self._denied_before.get(token.client_id, -1)
+        return token.token_id in self._denied or number <= self._denied_before.get(token.client_id or "", -1)
 
     def key_set(self) -> KeySet:
         """Return the published keys, as a verifier would import them."""
@@ -214,7 +214,7 @@ class Authority:
         if token is not None:
             if token.client_id != client.client_id:
                 return refusal(Problem("unauthorized_client", "the token belongs to another client"), client.client_id)
-            self.revoke_token_id(token.token_id)
+            self.revoke_token_id(token.token_id or "")
         return Outcome(Response(200, (*_NO_STORE, ("content-length", "0"))), client.client_id)
 
     def _introspect(self, incoming: Incoming, now: float, _random_id: str) -> Outcome:

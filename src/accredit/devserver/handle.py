@@ -74,6 +74,10 @@ class Switches(ABC):
         """Move the clock of server and API by that many seconds; return its new time."""
         return cast("float", self.command("advance_clock", seconds=seconds))
 
+    def sign(self, claims: Mapping[str, object], *, header: Mapping[str, object] | None = None) -> str:
+        """Return these claims signed with the current key, as a compact JWS; the server issues no such token itself."""
+        return cast("str", self.command("sign", claims=dict(claims), header=dict(header or {})))
+
     # ---- trouble --------------------------------------------------------------------------------------------
 
     def set_latency(self, seconds: float, *, client_id: str | None = None, server: Side = "as") -> None:

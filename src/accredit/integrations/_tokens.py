@@ -5,15 +5,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Self
 
 from accredit.core.calls import Choice, Texts, judge_refusal, second_report
 from accredit.core.flows import COOL_DOWN
 from accredit.core.token import AccessToken
 from accredit.errors import AccreditError, ConfigurationError
-from accredit.manager import AsyncTokenManager, TokenManager
-from accredit.runtime.slot import Slot
+from accredit.manager import AsyncTokenManager, TokenManager, newer_token
+from accredit.runtime.flight import Flight
+from accredit.runtime.slot import Landing, Slot
 
 _MOST_REPORTS = 256
 
@@ -71,13 +72,47 @@ class Tokens:
         """Tell whether the token may go to that origin; an event when it may not."""
         return self.synchronous._allows(slot, origin)
 
-    def obtain(self, slot: Slot) -> AccessToken:
+    def obtain(self, slot: Slot, timeout: float | None = None) -> AccessToken:
         """Return a token, waiting on this thread if need be. Raises the typed errors of ``TokenManager.get``."""
-        return self.synchronous._obtain(slot, None, None)
+        return self.synchronous._obtain(slot, None, _shorter(slot, timeout))
 
-    async def obtain_async(self, slot: Slot) -> AccessToken:
+    async def obtain_async(
+        self,
+        slot: Slot,
+        timeout: float | None = None,  # noqa: ASYNC109 - a time-out object costs more than the whole call
+    ) -> AccessToken:
         """Return a token, waiting in this task if need be. Raises the typed errors of ``TokenManager.get``."""
-        return await self.asynchronous._obtain(slot, None, None)
+        return await self.asynchronous._obtain(slot, None, _shorter(slot, timeout))
+
+    def obtain_then(self, slot: Slot, done: Callable[[AccessToken | AccreditError], None]) -> None:
+        """Hand a token or a typed error to ``done``, at once or on the thread of the flight; waits for nothing.
+
+        With ``renewal="inline"`` there is no other thread: then this one flies.
+        """
+        engine = self.synchronous._engine
+        result: AccessToken | AccreditError | Flight[Landing]
+        try:
+            result = engine.acquire(slot)
+        except AccreditError as error:
+            result = error.fresh()
+        if isinstance(result, Flight):
+            flight = result
+            flight.notify(lambda: self._landed_then(slot, flight, done))
+        else:
+            done(result)
+
+    def _landed_then(
+        self, slot: Slot, flight: Flight[Landing], done: Callable[[AccessToken | AccreditError], None]
+    ) -> None:
+        result: AccessToken | AccreditError | None
+        try:
+            result = self.synchronous._engine.landed(slot, flight, None)
+        except AccreditError as error:
+            result = error.fresh()
+        if result is None:
+            self.obtain_then(slot, done)
+        else:
+            done(result)
 
     def worth_a_retry(
         self,
@@ -126,19 +161,47 @@ class Tokens:
         except AccreditError:
             return  # The manager is closed: the caller has its 401 all the same.
 
-    def replacement(self, slot: Slot, token: AccessToken, origin: str) -> AccessToken | None:
+    def replacement(
+        self, slot: Slot, token: AccessToken, origin: str, timeout: float | None = None
+    ) -> AccessToken | None:
         """Return a newer token, waiting on this thread; None when the 401 is to reach the caller."""
         try:
-            return self.synchronous._replacement(slot, token, origin)
+            return self.synchronous._replacement(slot, token, origin, _shorter(slot, timeout))
         except AccreditError:
             return None
 
-    async def replacement_async(self, slot: Slot, token: AccessToken, origin: str) -> AccessToken | None:
+    async def replacement_async(
+        self,
+        slot: Slot,
+        token: AccessToken,
+        origin: str,
+        timeout: float | None = None,  # noqa: ASYNC109 - as above
+    ) -> AccessToken | None:
         """Return a newer token, waiting in this task; None when the 401 is to reach the caller."""
         try:
-            return await self.asynchronous._replacement(slot, token, origin)
+            return await self.asynchronous._replacement(slot, token, origin, _shorter(slot, timeout))
         except AccreditError:
             return None
+
+    def replacement_then(
+        self, slot: Slot, token: AccessToken, origin: str, done: Callable[[AccessToken | None], None]
+    ) -> None:
+        """Hand a newer token to ``done``, or None when the 401 is to reach the caller; waits for nothing."""
+        got: AccessToken | Flight[Landing] | None
+        try:
+            got = self.synchronous._engine.refused(slot, token, origin)
+        except AccreditError:
+            got = None
+        if isinstance(got, Flight):
+            flight = got
+            flight.notify(lambda: done(newer_token(flight.outcome, token)))
+        else:
+            done(got)
+
+
+def _shorter(slot: Slot, timeout: float | None) -> float | None:
+    """Return the seconds to wait for; None when the registration's own deadline comes first anyway."""
+    return None if timeout is None or timeout >= slot.request.registration.deadline else max(timeout, 0.0)
 
 
 class Attachment:

@@ -15,10 +15,10 @@ from accredit.core.effects import Credential, Effect, Instant
 from accredit.core.events import Event
 from accredit.core.messages import Failure, Request, Response
 from accredit.core.metadata import ServerMetadata
+from accredit.core.records import StoreDown
 from accredit.core.secret import Secret, SecretSource
 from accredit.errors import ConfigurationError
 from accredit.runtime.flight import Flight
-from accredit.runtime.guarded_store import GuardedStore
 from accredit.secret_sources import SecretReader
 
 T = TypeVar("T")
@@ -38,6 +38,22 @@ class Transport(Protocol):
         """Close what is open."""
 
 
+class StorePort(Protocol):
+    """What performs the effects that concern a store."""
+
+    def perform(self, effect: effects.StoreEffect) -> object:
+        """Perform the effect; what goes wrong is an answer."""
+
+
+class NoStore:
+    """For flows that keep nothing."""
+
+    def perform(self, effect: effects.StoreEffect) -> object:
+        """Answer that there is no store."""
+        del effect
+        return StoreDown()
+
+
 class Driver:
     """Runs flows to their end. Holds what they need of the world: clocks, chance, secrets, transport, store."""
 
@@ -45,7 +61,7 @@ class Driver:
         self,
         *,
         clock: Clock,
-        store: GuardedStore,
+        store: StorePort,
         transport: Callable[[], Transport],
         chance: random.Random,
         emit: Callable[[Event], None],

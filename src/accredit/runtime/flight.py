@@ -21,7 +21,7 @@ class Flight(Generic[T]):
     A waiter that gives up (cancelled, timed out) just stops waiting: the flight does not notice.
     """
 
-    __slots__ = ("_done", "_gates", "_lock", "_loops", "_outcome", "_trio")
+    __slots__ = ("_callbacks", "_done", "_gates", "_lock", "_loops", "_outcome", "_trio")
 
     def __init__(self) -> None:
         """Start with nobody waiting."""
@@ -32,6 +32,7 @@ class Flight(Generic[T]):
         self._gates: dict[Gate, None] = {}
         self._loops: dict[asyncio.AbstractEventLoop, dict[asyncio.Future[None], None]] = {}
         self._trio: dict[Any, Any] = {}
+        self._callbacks: list[Callable[[], None]] = []
 
     @property
     def done(self) -> bool:
@@ -51,7 +52,8 @@ class Flight(Generic[T]):
             self._outcome = outcome
             self._done = True
             gates, loops, trios = self._gates, self._loops, self._trio
-            self._gates, self._loops, self._trio = {}, {}, {}
+            callbacks = self._callbacks
+            self._gates, self._loops, self._trio, self._callbacks = {}, {}, {}, []
         for gate in gates:
             gate.release()
         for loop, futures in loops.items():
@@ -60,6 +62,17 @@ class Flight(Generic[T]):
         for event, token in trios.items():
             trio = sys.modules["trio"]
             _ignoring(trio.RunFinishedError, token.run_sync_soon, event.set)
+        # Last, for they are more than a wake-up; what one of them raises is nobody else's trouble.
+        for callback in callbacks:
+            _ignoring(Exception, callback)
+
+    def notify(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` when the flight has ended, on the thread that ends it; at once when it is over already."""
+        with self._lock:
+            if not self._done:
+                self._callbacks.append(callback)
+                return
+        callback()
 
     def wait(self, clock: Clock, seconds: float) -> bool:
         """Wait on this thread; tell whether the flight ended within that many seconds."""

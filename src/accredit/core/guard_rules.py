@@ -1,0 +1,148 @@
+"""Which scope a path needs, for guards that stand before a whole application.
+
+A guard and the application behind it may read one path in two ways. So a rule that *demands* something reads it
+leniently (``//orders/`` and ``/x/../orders`` are ``/orders``), and one that lets *everybody* in reads it to the byte.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from accredit.core.guarding import RequiredScope, required_scope
+from accredit.core.value import Value, frozen
+from accredit.errors import ConfigurationError
+
+__all__ = ["PUBLIC", "GuardRule", "Rules", "public", "rule"]
+
+_ANY_METHOD: Final = ""
+_MAX_PATH: Final = 8192
+
+
+@frozen()
+class GuardRule(Value):
+    """What one path, or everything below one, needs. Made by :func:`rule` and :func:`public`.
+
+    Attributes:
+        path: the path, without the part that the server takes off (``root_path``, ``SCRIPT_NAME``).
+        below: whether it stands for everything below it as well.
+        methods: the HTTP methods it is for, in upper case; empty for all.
+        needed: the scope; None for no token at all.
+
+    """
+
+    path: str
+    below: bool
+    methods: tuple[str, ...]
+    needed: RequiredScope | None
+
+
+#: What :meth:`Rules.find` returns for a path that everybody may ask for.
+PUBLIC: Final = None
+
+
+def rule(
+    path: str,
+    scope: str | Iterable[str] = (),
+    *,
+    any_of: str | Iterable[str] = (),
+    methods: str | Iterable[str] = (),
+) -> GuardRule:
+    """Return a rule that demands scopes: ``rule("/orders", "orders:read", methods="GET")``.
+
+    Args:
+        path: a path, or one that ends in ``/*`` for itself and everything below it.
+        scope: the scopes of which every one is needed: one text with spaces, or several.
+        any_of: scopes of which one is enough.
+        methods: HTTP methods; all when left out. ``GET`` is for ``HEAD`` as well.
+
+    Raises:
+        ConfigurationError: naming the argument at fault.
+
+    """
+    plain, below = _path(path)
+    return GuardRule(plain, below, _methods(methods), required_scope(scope, any_of))
+
+
+def public(path: str, *, methods: str | Iterable[str] = ()) -> GuardRule:
+    """Return a rule that needs no token: ``public("/health")``. A token that is presented is not looked at.
+
+    Raises:
+        ConfigurationError: naming the argument at fault.
+
+    """
+    plain, below = _path(path)
+    return GuardRule(plain, below, _methods(methods), None)
+
+
+def _path(text: str) -> tuple[str, bool]:
+    below = text.endswith("/*")
+    plain = text.removesuffix("/*") if below else text
+    if (not plain.startswith("/") and not (below and not plain)) or "*" in plain or _canonical(plain) != (plain or "/"):
+        raise ConfigurationError(
+            "it is not a plain absolute path.",
+            advice="Write '/orders', '/orders/*' or '/*': no empty or dotted segment, no slash at the end, no pattern.",
+            key="path",
+        )
+    return plain or "/", below
+
+
+def _methods(given: str | Iterable[str]) -> tuple[str, ...]:
+    names = tuple(given.split()) if isinstance(given, str) else tuple(given)
+    if not all(isinstance(name, str) and name.isascii() and name.isalpha() and name == name.upper() for name in names):
+        raise ConfigurationError("it is no HTTP method.", advice="Write 'GET' or ('PUT', 'PATCH').", key="methods")
+    return names
+
+
+def _canonical(path: str) -> str:
+    """Return the path as the most lenient reader would understand it."""
+    segments: list[str] = []
+    for segment in path.replace("\\", "/").split("/"):
+        # What follows a semicolon are parameters of a segment, which some readers drop.
+        name = segment.partition(";")[0]
+        if name == "..":
+            del segments[-1:]
+        elif name not in {"", "."}:
+            segments.append(name)
+    return "/" + "/".join(segments)
+
+
+class Rules:
+    """The rules of one guard. The longest path wins, then the rule that names the method, then the first one."""
+
+    def __init__(self, rules: Iterable[GuardRule], otherwise: RequiredScope) -> None:
+        """Keep the rules, and the scope that a path without a rule needs."""
+        self._otherwise = otherwise
+        self._exact: dict[tuple[str, str], GuardRule] = {}
+        self._below: dict[tuple[str, str], GuardRule] = {}
+        for each in rules:
+            for method in each.methods or (_ANY_METHOD,):
+                for name in (method, "HEAD") if method == "GET" else (method,):
+                    self._exact.setdefault((each.path, name), each)
+                    if each.below:
+                        self._below.setdefault((each.path, name), each)
+        self._any = bool(self._exact)
+
+    def find(self, path: str, method: str) -> RequiredScope | None:
+        """Return the scope that a request needs; None (:data:`PUBLIC`) when it needs no token."""
+        if not self._any:
+            return self._otherwise
+        # No rule is that long; whoever sends such a path still needs a token.
+        canonical = _canonical(path) if len(path) <= _MAX_PATH else ""
+        for found in self._matching(canonical, method):
+            if found.needed is not None:
+                return found.needed
+            # A percent sign that is left was escaped twice; who knows how often the application decodes.
+            if path == canonical and "%" not in path:
+                return PUBLIC
+        return self._otherwise
+
+    def _matching(self, path: str, method: str) -> Iterable[GuardRule]:
+        table, above = self._exact, path
+        while above:
+            for name in (method, _ANY_METHOD):
+                found = table.get((above, name))
+                if found is not None:
+                    yield found
+            table = self._below
+            above = "" if above == "/" else above.rpartition("/")[0] or "/"

@@ -1,0 +1,121 @@
+"""Which scope a path needs: no spelling of a path gets more than its plain form does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from accredit.core.guard_rules import PUBLIC, Rules, public, rule
+from accredit.core.guarding import RequiredScope
+from accredit.errors import ConfigurationError
+
+OTHERWISE = RequiredScope(("other",))
+READ, WRITE, ADMIN = (RequiredScope((name,)) for name in ("read", "write", "admin"))
+RULES = Rules(
+    [
+        public("/health"),
+        public("/static/*"),
+        rule("/orders", "read", methods="GET"),
+        rule("/orders", "write", methods=("POST", "PUT")),
+        rule("/orders/*", "admin"),
+        rule("/orders/free", "read"),
+        public("/orders/help", methods="GET"),
+    ],
+    OTHERWISE,
+)
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "needed"),
+    [
+        ("/", "GET", OTHERWISE),
+        ("/health", "GET", PUBLIC),
+        ("/health", "POST", PUBLIC),
+        ("/health/", "GET", OTHERWISE),
+        ("//health", "GET", OTHERWISE),
+        ("/healthy", "GET", OTHERWISE),
+        ("/health/more", "GET", OTHERWISE),
+        ("/static", "GET", PUBLIC),
+        ("/static/a/b.css", "GET", PUBLIC),
+        ("/static/../orders", "GET", READ),
+        ("/static/..", "GET", OTHERWISE),
+        ("/static/%2e%2e/orders", "GET", OTHERWISE),
+        ("/static/..\\orders", "GET", READ),
+        ("/static/a;x=/../../orders", "GET", READ),
+        ("/orders", "GET", READ),
+        ("/orders", "HEAD", READ),
+        ("/orders", "POST", WRITE),
+        ("/orders", "PUT", WRITE),
+        ("/orders", "DELETE", ADMIN),
+        ("/orders/", "GET", READ),
+        ("//orders//", "POST", WRITE),
+        ("/./orders/.", "GET", READ),
+        ("/orders;jsessionid=1", "GET", READ),
+        ("/x/../orders", "GET", READ),
+        ("/orders/7", "GET", ADMIN),
+        ("/orders/7/lines", "POST", ADMIN),
+        ("/orders/free", "POST", READ),
+        ("/orders/help", "GET", PUBLIC),
+        ("/orders/help", "HEAD", PUBLIC),
+        ("/orders/help", "POST", ADMIN),
+        ("/orders/help/", "GET", ADMIN),
+        ("/Orders", "GET", OTHERWISE),
+        ("", "GET", OTHERWISE),
+        ("/" + "a/" * 5000, "GET", OTHERWISE),
+    ],
+)
+def test_a_path(path: str, method: str, needed: RequiredScope | None) -> None:
+    assert RULES.find(path, method) == needed
+
+
+def test_without_rules_everything_needs_the_same() -> None:
+    assert Rules([], OTHERWISE).find("//what/ever/..", "GET") is OTHERWISE
+
+
+def test_everything_below_the_root() -> None:
+    rules = Rules([public("/*"), rule("/a", "read")], OTHERWISE)
+    assert rules.find("/", "GET") is PUBLIC
+    assert rules.find("/b/c", "POST") is PUBLIC
+    assert rules.find("//b", "GET") == OTHERWISE
+    assert rules.find("/a", "GET") == READ
+    assert rules.find("/a/", "GET") == READ
+    assert Rules([public("/")], OTHERWISE).find("/b", "GET") == OTHERWISE
+
+
+def test_of_two_rules_for_one_path_the_first_counts_and_one_that_names_the_method_before() -> None:
+    assert Rules([rule("/a", "read"), rule("/a", "write")], OTHERWISE).find("/a", "GET") == READ
+    assert Rules([rule("/a", "read"), rule("/a", "write", methods="GET")], OTHERWISE).find("/a", "GET") == WRITE
+
+
+@given(st.lists(st.sampled_from(["orders", "static", "health", "", ".", "..", "7", "free", "%2e"]), max_size=6))
+def test_only_the_plain_spelling_is_let_through_without_a_token(segments: list[str]) -> None:
+    path = "/" + "/".join(segments)
+    if RULES.find(path, "GET") is PUBLIC:
+        assert path == "/health" or path.split("/")[1] == "static" or path == "/orders/help"
+        assert not {"", ".", ".."} & set(path.split("/")[1:])
+
+
+@pytest.mark.parametrize(
+    "path", ["", "orders", "/orders/", "//orders", "/a/../b", "/a/*/b", "/a*", "*", "/a/./b", "/a;b", "/a\\b"]
+)
+def test_a_path_that_is_no_plain_path(path: str) -> None:
+    for make in (rule, public):
+        with pytest.raises(ConfigurationError) as error:
+            make(path)
+        assert error.value.key == "path"
+
+
+@pytest.mark.parametrize("methods", ["get", ["GET", 7], "G3T", "ÄB"])
+def test_what_is_no_method(methods: Any) -> None:
+    for make in (rule, public):
+        with pytest.raises(ConfigurationError) as error:
+            make("/a", methods=methods)
+        assert error.value.key == "methods"
+
+
+def test_a_scope_that_is_none() -> None:
+    with pytest.raises(ConfigurationError):
+        rule("/a", ["a b"])
