@@ -403,11 +403,7 @@ class TokenManager(_Face):
         if got is None or isinstance(got, AccessToken):
             return got
         got.wait(engine.clock, until - self._now())
-<<<<<<< HEAD
-        return _newer(got.outcome if got.done else None, token, self._now())
-=======
         return newer_token(got.outcome if got.done else None, token)
->>>>>>> origin/main
 
 
 class AsyncTokenManager(_Face):
@@ -533,20 +529,15 @@ class AsyncTokenManager(_Face):
         if got is None or isinstance(got, AccessToken):
             return got
         await got.wait_async(until - self._now())
-<<<<<<< HEAD
-        return _newer(got.outcome if got.done else None, token, self._now())
-
-
-def _newer(outcome: object, token: AccessToken, now: float) -> AccessToken | None:
-    if isinstance(outcome, AccessToken) and outcome.generation != token.generation and now < outcome.usable_until:
-=======
         return newer_token(got.outcome if got.done else None, token)
 
 
 def newer_token(outcome: object, token: AccessToken) -> AccessToken | None:
-    """Return what a flight ended with if it is another token than the one that was refused, else None."""
-    if isinstance(outcome, AccessToken) and outcome.generation != token.generation:
->>>>>>> origin/main
+    """Return what a flight ended with if it is another token than the one that was refused, and not over; else None."""
+    if not isinstance(outcome, AccessToken) or outcome.generation == token.generation:
+        return None
+    # A process that was stopped after the flight landed may come by when the token is over.
+    if outcome.clock() < outcome.usable_until:
         return outcome
     return None
 

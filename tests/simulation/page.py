@@ -85,7 +85,7 @@ def _row(*cells: object) -> str:
     return "| " + " | ".join(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in cells) + " |\n"
 
 
-def _yes(value: bool) -> str:  # noqa: FBT001 - a word for a flag
+def _yes(value: bool) -> str:
     return "yes" if value else "no"
 
 
