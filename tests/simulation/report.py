@@ -27,7 +27,7 @@ TROUBLED = 1_000
 SHORT = 300.0
 CASES = [
     *(Case(size, shared, jitter) for size in SIZES[:-1] for shared in (True, False) for jitter in (True, False)),
-    *(Case(SIZES[-1], shared, jitter, horizon=SHORT) for shared in (True, False) for jitter in (True, False)),
+    *(Case(SIZES[-1], shared, horizon=SHORT) for shared in (True, False)),
     *(Case(TROUBLED, shared, True, "server") for shared in (True, False)),
     Case(TROUBLED, True, True, "store"),
     *(Case(TROUBLED, shared, jitter, "overload") for shared in (True, False) for jitter in (True, False)),
