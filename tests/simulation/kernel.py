@@ -35,7 +35,7 @@ class Finding(AssertionError):  # noqa: N818 - what is wrong is not here but in 
 class Kernel:
     """The heap, the time, and chance. Equal times happen in the order in which they were asked for."""
 
-    def __init__(self, seed: int, *, trace: list[str] | None = None, most_steps: int = 400_000) -> None:
+    def __init__(self, seed: int, *, trace: list[str] | None = None, most_steps: int = 300_000) -> None:
         self.now = START
         self.random = random.Random(seed)
         self.steps = 0

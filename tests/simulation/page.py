@@ -8,14 +8,14 @@ from tests.simulation.scale import LATENCY, LIFETIME, PACE, START_WITHIN, Measur
 
 HEAD = f"""# What a fleet costs
 
-How many token requests, store round trips and seconds of waiting a fleet of 10 to 100,000 processes costs, with and
+How many token requests, store round trips and seconds of waiting a fleet of 10 to LARGEST processes costs, with and
 without a shared store. Nothing here was measured on a network: the [simulator](simulator.md) ran fleets in virtual time,
 with the real flows, engines, guards and stores of the library in every process, and all its invariants watching.
 `./run simulate --report` writes this page and its plots, and goes on where it was interrupted.
 
 Each process keeps one token fresh (`keep_fresh()`) and sees a caller every {PACE:.0f} s on average. Tokens live {LIFETIME} s;
 the authorization server answers in {LATENCY * 1000:.0f} ms unless it is in trouble, the store in about 1 ms. All processes start
-within {START_WITHIN:.0f} s, which is the hardest case for jitter. A fleet of 100,000 is looked at for five minutes, others for ten.
+within {START_WITHIN:.0f} s, which is the hardest case for jitter.
 
 ## Nothing goes wrong
 
@@ -66,7 +66,7 @@ work for callers that have gone, and what it drops comes again. With a shared st
 
 ## What was run, and what was not
 
-Every row is one run of one seed; other seeds differ by a few in a hundred. Steps are effects and happenings of the simulator; "ran for" is
+Every row is one run of one seed. Steps are effects and happenings of the simulator; "ran for" is
 what the machine took, which was shared with other work.
 
 | processes | shared store | jitter | what | steps | ran for |
@@ -78,7 +78,15 @@ def text(measured: Sequence[Measured]) -> str:
     """Return the page."""
     steady = "".join(_steady(one) for one in measured if one.case.trouble == "none")
     troubled = "".join(_troubled(one) for one in measured if one.case.trouble != "none")
-    return HEAD + steady + STEADY + troubled + TROUBLES + "".join(_effort(one) for one in measured)
+    largest = f"{max(one.case.processes for one in measured):,}"
+    return (
+        HEAD.replace("LARGEST", largest)
+        + steady
+        + STEADY
+        + troubled
+        + TROUBLES
+        + "".join(_effort(one) for one in measured)
+    )
 
 
 def _row(*cells: object) -> str:

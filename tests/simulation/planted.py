@@ -110,7 +110,7 @@ BUGS = [
         profile="processes",
     ),
     _bug(
-        "no cool-down", 200, "cool-down",
+        "no cool-down", 200, "cool-down, due",
         ("core/flows.py", "COOL_DOWN = 60.0", "COOL_DOWN = 0.0"),
     ),
     _bug(

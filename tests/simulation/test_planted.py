@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from tests.simulation.planted import BUGS, ROOT, Bug, catch, plant
+from tests.simulation.test_seeds import SAFETY
 from tests.simulation.watch import INVARIANTS
 
 
+@pytest.mark.timeout(SAFETY)
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name.replace(" ", "-"))
 def test_a_planted_bug_is_found(bug: Bug, tmp_path: Path) -> None:
     found = catch(bug, tmp_path)

@@ -19,13 +19,16 @@ from tests.simulation.watch import INVARIANTS
 from tests.simulation.world import Result, World
 
 SEEDS = 2_400
-CHUNK = 200
+CHUNK = 100
+#: Seconds; a busy machine takes a while, and only a simulator that hangs takes this long.
+SAFETY = 900
 KINDS = {
     "server", "store down", "fail-over", "split brain", "store empty", "evict", "partition", "lossy", "late", "slow",
     "crash", "suspend", "wall jump", "rotation", "restart", "revoke", "misconfigured", "lag", "deploy", "overload",
 }  # fmt: skip
 
 
+@pytest.mark.timeout(SAFETY)
 @pytest.mark.parametrize("first", range(0, SEEDS, CHUNK))
 def test_every_invariant_holds(first: int) -> None:
     found = [outcome for outcome in map(try_seed, range(first, first + CHUNK)) if isinstance(outcome, Found)]
@@ -48,8 +51,8 @@ def test_the_seeds_of_the_tests_hold_every_profile_and_every_kind_of_fault() -> 
     crashes = [
         fault.values.get("effect") for scenario in scenarios for fault in scenario.faults if fault.kind == "crash"
     ]
-    # A flight has about twenty effects; a crash or a stop comes before each of them somewhere.
-    assert {*range(1, 40)} <= {*crashes}
+    # A flight has about twelve effects; somewhere a process dies before each of them.
+    assert {*range(1, 25)} <= {*crashes}
 
 
 def test_the_seeds_do_what_the_invariants_are_about() -> None:
@@ -67,10 +70,13 @@ def test_the_seeds_do_what_the_invariants_are_about() -> None:
 
 
 def test_a_thousand_processes_in_one_seed() -> None:
-    world = World(draw(7, processes=1_000, profile="store"))
+    scenario = draw(7, processes=1_000, profile="calm")
+    scenario.horizon /= 2.0
+    world = World(scenario)
     result = world.run()
-    assert world.started >= 1_000
-    assert result.kept < 200
+    assert world.started == 1_000
+    assert result.hand_outs > 2_000
+    assert result.issued == result.kept < 30
 
 
 @pytest.mark.parametrize("seed", [0, 3, 8, 21, 34])
