@@ -32,6 +32,7 @@ _SETTINGS: dict[str, Any] = {
     "grant_type": "client_credentials",
 }
 _FLOOR, _OURS, _BOUND = "floor", "accredit", "accredit with api_origins"
+_CLOCK = "floor that looks at the clock"
 
 
 def run(effort: Effort) -> list[Section]:
@@ -41,7 +42,9 @@ def run(effort: Effort) -> list[Section]:
         "CPU time that an HTTP client spends on attaching a fresh token to a request (the generator of httpx2 and httpx"
         " run to its end; the auth object of requests; the middleware of aiohttp around a handler that does nothing)."
         " The same set-up of the request is taken off everywhere. The floor is the shortest auth object of that client"
-        " that sets an unchanging header. MSAL has no auth object: its call and setting the header.",
+        " that sets an unchanging header. For requests and aiohttp, where that takes a fraction of a microsecond, there"
+        " is also one that looks at the clock first, as whatever attaches tokens that end has to. MSAL has no auth"
+        " object: its call and setting the header.",
         {"one step": "µs", "to the floor": "ratio"},
         missing=others.missing(*(name for name in others.MODULES)),
     )
@@ -202,6 +205,15 @@ def _requests(manager: Any, bound: Any) -> dict[str, Timed]:
             r.headers["Authorization"] = _HEADER
             return r
 
+    class Clocked(requests.auth.AuthBase):
+        def __init__(self) -> None:
+            self.ends_at = time.monotonic() + 36_000
+
+        def __call__(self, r: requests.PreparedRequest) -> requests.PreparedRequest:
+            if time.monotonic() < self.ends_at:
+                r.headers["Authorization"] = _HEADER
+            return r
+
     prepared = requests.Session().prepare_request(requests.Request("GET", API))
     headers = dict(prepared.headers)
 
@@ -222,6 +234,7 @@ def _requests(manager: Any, bound: Any) -> dict[str, Timed]:
     subjects: dict[str, Callable[[Any], object] | None] = {
         "set-up": None,
         _FLOOR: Static(),
+        _CLOCK: Clocked(),
         _OURS: AccreditAuthForRequests(manager),
         _BOUND: AccreditAuthForRequests(bound),
     }
@@ -267,6 +280,15 @@ def _aiohttp(manager: Any, bound: Any) -> dict[str, Timed]:
         request.headers[aiohttp.hdrs.AUTHORIZATION] = _HEADER
         return await handler(request)
 
+    class Clocked:
+        def __init__(self) -> None:
+            self.ends_at = time.monotonic() + 36_000
+
+        async def __call__(self, request: Any, handler: Any) -> Any:
+            if time.monotonic() < self.ends_at:
+                request.headers[aiohttp.hdrs.AUTHORIZATION] = _HEADER
+            return await handler(request)
+
     def timed_of(middleware: Callable[[Any, Any], Awaitable[object]] | None) -> Timed:
         async def timed(number: int) -> float:
             laps = [None] * number
@@ -281,6 +303,7 @@ def _aiohttp(manager: Any, bound: Any) -> dict[str, Timed]:
     subjects = {
         "set-up": timed_of(None),
         _FLOOR: timed_of(static),
+        _CLOCK: timed_of(Clocked()),
         _OURS: timed_of(AccreditMiddleware(manager)),
         _BOUND: timed_of(AccreditMiddleware(bound)),
     }

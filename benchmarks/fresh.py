@@ -44,7 +44,7 @@ def run(effort: Effort) -> list[Section]:
     }
     # The lambda of the one above costs as much as a call.
     subjects["accredit"] = repeated(manager.get)
-    samples = interleaved(subjects, rounds=effort.of(60, 10), number=effort.of(20_000, 4_000))
+    samples = interleaved(subjects, rounds=effort.of(40, 10), number=effort.of(10_000, 2_000))
     section = Section(
         "fresh",
         "A fresh token, without an HTTP library",

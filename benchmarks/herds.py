@@ -38,14 +38,14 @@ class _Outcome:
 
 
 def run(effort: Effort) -> list[Section]:
-    repeats = effort.of(3, 1)
+    repeats = effort.of(2, 1)
     section = Section(
         "herds",
         "Herds",
         f"{_TASKS} tasks, or {_THREADS} threads, call an API at the same moment through one client; the token endpoint"
         f" takes {_LATENCY * 1000:.0f} ms. Each cell: token requests that reached the server, and seconds until all"
         f" callers had their answer"
-        + (f" (the median of {repeats} runs, by token requests)" if repeats > 1 else "")
+        + (f" (the worse of {repeats} runs, by token requests)" if repeats > 1 else "")
         + ". Cold: no token yet. Just expired: the token's life is over. Revoked: the API refuses the token that all"
         " hold. Wrong secret: the server answers 401 `invalid_client`. Server fails: it answers 500, every time; all"
         " callers have to get an error. In brackets: callers that did not get what they came for. The ideal is 1, in"
@@ -69,7 +69,7 @@ def _add(section: Section, subject: str, repeats: int, measure: "Measure") -> No
     row = Row(subject, {})
     for case in _CASES:
         outcomes = sorted((measure(case) for _ in range(repeats)), key=lambda outcome: outcome.token_requests)
-        outcome = outcomes[len(outcomes) // 2]
+        outcome = outcomes[-1]
         failing = case in {"wrong secret", "server fails"}
         row.cells[case] = outcome.text(failing=failing)
         row.numbers[case] = dataclasses.asdict(outcome)

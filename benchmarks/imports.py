@@ -62,7 +62,7 @@ def run(effort: Effort) -> list[Section]:
     with tempfile.TemporaryDirectory() as cache:
         environment = {**os.environ, "PYTHONPYCACHEPREFIX": cache}
         environment.pop("PYTHONDONTWRITEBYTECODE", None)
-        _measure(section, subjects, environment, effort.of(25, 6))
+        _measure(section, subjects, environment, effort.of(11, 4))
     for row in section.rows:
         if row.subject in {"accredit", "accredit, one name"}:
             found = row.cells["inside, CPU"]

@@ -9,12 +9,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from benchmarks.model import Interval, Row, Section
+from benchmarks.model import Aim, Interval, Row, Section
 from benchmarks.others import DISTRIBUTIONS
 
 _HEAD = """# Benchmarks
 
-This page is written by `./run bench --table docs/benchmarks.md --json benchmarks/results.json`; do not edit it.
+`./run bench --publish` measures everything that is claimed about speed, beside the alternatives in the same run, writes
+the figures to `benchmarks/results.json`, and this page from them; do not edit it.
 Times carry over to no other machine, ratios mostly do. A figure is a median; behind it, in brackets, is the 95 %
 interval of that median (bootstrap). Subjects take turns within each round, so that what else the machine does falls
 on all of them alike. The alternatives are set up as their documentation says.
@@ -101,6 +102,23 @@ def machine_readable(facts: dict[str, Any], sections: list[Section]) -> str:
     for each, section in zip(found, sections, strict=True):
         each["aims"] = [{**dataclasses.asdict(aim), "reached": aim.reached} for aim in section.aims]
     return json.dumps({"machine": facts, "sections": found}, indent=1) + "\n"
+
+
+def read(text: str) -> tuple[dict[str, Any], list[Section]]:
+    """Return what :func:`machine_readable` wrote."""
+    found = json.loads(text)
+    return found["machine"], [_read_section(section) for section in found["sections"]]
+
+
+def _read_section(given: dict[str, Any]) -> Section:
+    rows = [Row(**{**row, "cells": {name: _read_cell(cell) for name, cell in row["cells"].items()}})
+            for row in given["rows"]]  # fmt: skip
+    aims = [Aim(**{name: value for name, value in aim.items() if name != "reached"}) for aim in given["aims"]]
+    return Section(**{**given, "rows": rows, "aims": aims})
+
+
+def _read_cell(cell: Any) -> Any:
+    return Interval(**cell) if isinstance(cell, dict) else cell
 
 
 def _section(section: Section) -> str:

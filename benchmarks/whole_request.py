@@ -16,6 +16,7 @@ from accredit.integrations.aiohttp import AccreditMiddleware
 from accredit.integrations.httpx2 import AccreditAuth
 from accredit.integrations.requests import AccreditAuth as AccreditAuthForRequests
 from benchmarks import others
+from benchmarks.clients import TASKS, THREADS
 from benchmarks.fake import API, fresh_manager, registration
 from benchmarks.measure import interval, minus, quiet, scaled
 from benchmarks.model import Effort, Row, Section
@@ -33,7 +34,7 @@ def run(effort: Effort) -> list[Section]:
         " transport, https. Loopback: plain http to a server in another process, where accredit also checks that the"
         " host is this machine.",
         {"pairs": "", "with a static header": "µs", "with auth": "µs", "difference": "µs"},
-        missing=others.missing("Authlib (httpx2)", "httpx-auth", "Authlib (requests)"),
+        missing=others.missing(*others.MODULES),
     )
     manager = fresh_manager()
     pairs = effort.of(4000, 400)
@@ -168,21 +169,11 @@ def _loopback(section: Section, server: BenchServer, manager: TokenManager, head
             "accredit, requests, loopback",
             _paired(lambda: plain_session.get(url), lambda: session.get(url), pairs),
         )
-        authlib = others.module("Authlib (requests)")
-        if authlib is not None:
-            token = {"access_token": header.removeprefix("Bearer "), "token_type": "Bearer", "expires_in": 36_000}
-            with authlib.OAuth2Session(
-                "orders-worker",
-                "secret",
-                token=token,
-                token_endpoint=server.token_url,
-                grant_type="client_credentials",
-            ) as other:
-                _add(
-                    section,
-                    "Authlib, requests, loopback",
-                    _paired(lambda: plain_session.get(url), lambda: other.get(url), pairs),
-                )
+        for name in ("Authlib (requests)", "requests-oauthlib", "requests-oauth2client", "MSAL"):
+            if others.module(name) is not None:
+                with THREADS[name](server.token_url) as call:
+                    samples = _paired(lambda: plain_session.get(url), partial(call, url), pairs)
+                _add(section, f"{name.removesuffix(' (requests)')}, requests, loopback", samples)
 
 
 async def _loopback_async(
@@ -207,3 +198,7 @@ async def _loopback_async(
     ):
         samples = await _paired_async(lambda: get(plain_session), lambda: get(session), pairs)
         _add(section, "accredit, aiohttp, loopback", samples)
+        if others.module("aiohttp-oauth2-client") is not None:
+            async with TASKS["aiohttp-oauth2-client"](server.token_url) as call:
+                samples = await _paired_async(lambda: get(plain_session), partial(call, url), pairs)
+            _add(section, "aiohttp-oauth2-client, aiohttp, loopback", samples)

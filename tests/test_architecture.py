@@ -47,7 +47,7 @@ MAY_IMPORT = {
     "accredit.errors": (),
     "accredit.core": ("accredit.errors",),
     "accredit.clock": (),
-    "accredit.stores": ("accredit.clock", "accredit.core", "accredit.errors"),
+    "accredit.stores": ("accredit.clock", "accredit.core", "accredit.errors", "accredit.secret_sources"),
     "accredit.transport": ("accredit.clock", "accredit.core", "accredit.errors"),
     # A guard takes any verifier, so it knows none.
     "accredit.resource_server": ("accredit.core", "accredit.errors"),

@@ -10,8 +10,8 @@ import contextlib
 import logging
 import os
 import random
+import sys
 import threading
-import weakref
 from collections.abc import Callable
 from itertools import islice
 from typing import Literal
@@ -31,6 +31,7 @@ from accredit.core.flows import (
     Failed,
     Obtained,
     Past,
+    Postponed,
     Surfaced,
     cool_down,
     obtain,
@@ -47,16 +48,18 @@ from accredit.errors import (
     UnreachableError,
 )
 from accredit.instrumentation import EventLog, Hook
+from accredit.runtime import forks
 from accredit.runtime.driver import Driver, Transport
+from accredit.runtime.faults import defect, interruption, say
 from accredit.runtime.flight import Flight
 from accredit.runtime.guarded_store import GuardedStore
 from accredit.runtime.keeper import Keeper
+from accredit.runtime.republish import Republisher
 from accredit.runtime.slot import Landing, Slot, make_token
 from accredit.runtime.workers import Workers
-from accredit.stores.contract import Store
+from accredit.stores.contract import ReportingStore, Store
 
 Renewal = Literal["thread", "inline"]
-_LOG = logging.getLogger("accredit")
 _SECRET_LOOK_INTERVAL = 1.0
 _MOST_COOLING = 64
 _BATCHES = 64
@@ -81,17 +84,37 @@ class Engine:
         self.slots: dict[bytes, Slot] = {}
         self._hooks: tuple[Hook, ...] = (EventLog(self.now), *hooks)
         self._inline = renewal == "inline"
-        self._max_entries = max_entries
+        self.max_entries: int = max_entries
         self._lock = threading.Lock()
         self._workers = Workers()
         self._random = random.Random()  # noqa: S311 - jitter and generation bits, no secret
         self._closed = False
-        self.store: GuardedStore = GuardedStore(store, now=self.now, random=self._random.random, on_failure=self.emit)
+        self.store: GuardedStore = GuardedStore(
+            store,
+            now=self.now,
+            random=self._random.random,
+            on_failure=self.emit,
+            on_return=self._store_returned,
+        )
+        if isinstance(store, ReportingStore):
+            store.report_to(self.emit)
         self._driver = Driver(
-            clock=self.clock, store=self.store, transport=transport, chance=self._random, emit=self.emit
+            clock=self.clock,
+            store=self.store,
+            transport=transport,
+            chance=self._random,
+            emit=self.emit,
+            threads=not self._inline,
+        )
+        self._republisher = Republisher(
+            self._all_slots,
+            self.store,
+            self.clock,
+            submit=lambda job: self._workers.submit("store", job),
+            random=self._random.random,
         )
         self.keeper: Keeper = Keeper(self.clock, self.renew_if_due)
-        _register(self)
+        forks.register(self)
 
     # -- slots ---------------------------------------------------------------------------------------
 
@@ -109,13 +132,14 @@ class Engine:
             return slot
 
     def _make_room(self) -> None:
-        if len(self.slots) < self._max_entries:
+        if len(self.slots) < self.max_entries:
             return
         # A batch at a time, those looked up first; what is in flight or kept fresh stays, even if that is too many.
         idle = (item for item in self.slots.items() if item[1].flight is None and not item[1].kept)
-        for key, slot in list(islice(idle, 1 + self._max_entries // _BATCHES)):
+        for key, slot in list(islice(idle, 1 + self.max_entries // _BATCHES)):
             slot.evicted = True
-            slot.fresh = None
+            # Whoever still holds on to the slot holds no token with it; the store has that.
+            slot.fresh = slot.token = None
             del self.slots[key]
 
     # -- callers -------------------------------------------------------------------------------------
@@ -139,7 +163,7 @@ class Engine:
             if token is not None and not waits:
                 if slot.flight is not None or now < max(token.renew_at, slot.retry_at):
                     if not slot.suspect:
-                        slot.fresh = token
+                        slot.hand_out(token)
                     return token
             elif slot.flight is not None:
                 return slot.flight
@@ -149,12 +173,14 @@ class Engine:
             over = slot.generation() if slot.usable(now) is None else None
             floor = newer_than if over is not None else _newest(slot.generation(), newer_than)
             past = _past(slot, now)
+        # Half of the time between the renewal point and the end is for a store that is away to come back.
+        spare = 0.0 if token is None or waits or self.store.in_process else _halfway(token) - now
         owner = self._owner()
         self._take_off(
             slot,
             flight,
             owner,
-            lambda: obtain(slot.request, newer_than=floor, owner=owner, past=past, over=over),
+            lambda: obtain(slot.request, newer_than=floor, owner=owner, past=past, spare=spare, over=over),
         )
         if token is None or waits:
             return flight
@@ -308,12 +334,7 @@ class Engine:
         return None
 
     def late(self, slot: Slot, seconds: float, newer_than: int | None) -> AccessToken:
-        """Return what a caller gets whose time is up: a suspect token that others may still accept, if there is one.
-
-        Raises:
-            UnreachableError: there is none.
-
-        """
+        """Return what a caller gets whose time is up: a suspect token, if there is one; else raise UnreachableError."""
         with self._lock:
             token = slot.usable(self.now())
         if token is not None and is_newer(token.generation, newer_than):
@@ -331,18 +352,45 @@ class Engine:
             try:
                 hook(event)
             except Exception as error:
-                _say(logging.WARNING, "an event hook raised %s", type(error).__name__)
+                say(logging.WARNING, "an event hook raised %s", type(error).__name__)
 
     def close(self) -> None:
         """Stop renewing and give back what is open. Flights that are up end by themselves, within their deadline."""
+        if self._shut():
+            self._give_everything_back()
+
+    def close_beside(self) -> Flight[None]:
+        """Do the same without waiting for anything on this thread; the flight ends when it is done."""
+        flight: Flight[None] = Flight()
+
+        def fly() -> None:
+            try:
+                self._give_everything_back()
+            finally:
+                flight.settle(None)
+
+        if not self._shut():
+            flight.settle(None)
+        elif self._inline:
+            fly()
+        else:
+            self._workers.submit("", fly)
+        return flight
+
+    def _shut(self) -> bool:
+        """Let nobody in any more and interrupt what is under way; False when that was done before."""
         with self._lock:
             if self._closed:
-                return
+                return False
             self._closed = True
             for slot in self.slots.values():
                 slot.fresh = None  # the way past this lock
         self.keeper.stop()
         self._driver.close()
+        return True
+
+    def _give_everything_back(self) -> None:
+        self.keeper.join()
         self.store.close()
 
     def after_fork(self) -> None:
@@ -357,6 +405,7 @@ class Engine:
                 slot.fresh = None
         self._driver.after_fork()
         self.store.after_fork()
+        self._republisher.after_fork()
         self.keeper.after_fork()
 
     # -- flights -------------------------------------------------------------------------------------
@@ -412,20 +461,20 @@ class Engine:
         slot: Slot,
         flight: Flight[Landing],
         owner: str,
-        flow: Callable[[], Flow[Obtained | Failed] | Flow[Obtained | Failed | Surfaced]],
+        flow: Callable[[], Flow[Obtained | Failed | Postponed] | Flow[Obtained | Failed | Postponed | Surfaced]],
     ) -> None:
         def fly() -> None:
             began = self.now()
             try:
-                result: Obtained | Failed | Surfaced = self._driver.run(flow())
+                result: Obtained | Failed | Postponed | Surfaced = self._driver.run(flow())
             except Exception as error:
-                result = Failed(_defect(error), 1.0)
+                result = Failed(defect(error), 1.0)
                 self._give_back(slot, owner)
             except BaseException as error:
                 # An exit or an interrupt (of a secret function, of a caller whose own thread flies) must leave no
                 # flight behind that never lands, and no lease that others wait for.
                 self._give_back(slot, owner)
-                self._land(slot, flight, Failed(_interruption(error), 0.0), began)
+                self._land(slot, flight, Failed(interruption(error), 0.0), began)
                 raise
             self._land(slot, flight, result, began)
 
@@ -441,7 +490,7 @@ class Engine:
         self,
         slot: Slot,
         flight: Flight[Landing],
-        result: Obtained | Failed | Surfaced,
+        result: Obtained | Failed | Postponed | Surfaced,
         began: float,
     ) -> None:
         event: Event
@@ -478,6 +527,9 @@ class Engine:
                 landing = result.error
                 slot.fail(result, now)
                 events.append(FlightFailed(registration, principal, result.error, seconds=now - began))
+            elif isinstance(result, Postponed):
+                landing = result
+                slot.retry_at = now + result.seconds
             else:
                 landing = result
                 slot.clear_suspicion()
@@ -491,6 +543,14 @@ class Engine:
             if slot.kept:
                 self.keeper.poke()
 
+    def _store_returned(self, since: float) -> None:
+        if not self._inline and not self.store.in_process and not self._closed:
+            self._republisher.note_return(since)
+
+    def _all_slots(self) -> list[Slot]:
+        with self._lock:
+            return list(self.slots.values())
+
     def _beside(self, origin: str, flow: Callable[[], Flow[None]]) -> Flight[None]:
         """Run a flow that nobody has to wait for; at once when it needs no I/O."""
         flight: Flight[None] = Flight()
@@ -499,7 +559,7 @@ class Engine:
             try:
                 self._driver.run(flow())
             except Exception as error:
-                _defect(error)
+                defect(error)
             finally:
                 flight.settle(None)
 
@@ -518,6 +578,10 @@ def _past(slot: Slot, now: float) -> Past:
     return Past(slot.failures, Failed(held.error, rest, held.credential, counts=False))
 
 
+def _halfway(token: AccessToken) -> float:
+    return (token.renew_at + token.usable_until) / 2.0
+
+
 def _newest(generation: int | None, other: int | None) -> int | None:
     if generation is None or other is None:
         return other if generation is None else generation
@@ -530,47 +594,5 @@ def _drop(flow: Flow[object]) -> Flow[None]:
 
 def _origin(request: TokenRequest) -> str:
     registration = request.registration
-    return origin_of(registration.token_endpoint or registration.server)
-
-
-def _interruption(error: BaseException) -> AccreditError:
-    return AccreditError(
-        f"the request for a token was interrupted: {type(error).__name__}.",
-        advice="Ask again, unless the process is about to end.",
-    )
-
-
-def _say(level: int, text: str, *values: object) -> None:
-    # Log handlers are others' code as much as hooks are: what they raise must not keep a flight from landing.
-    with contextlib.suppress(Exception):
-        _LOG.log(level, text, *values)
-
-
-def _defect(error: Exception) -> AccreditError:
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    place = f"{trace.tb_frame.f_code.co_name}:{trace.tb_lineno}" if trace is not None else "?"
-    # The text of an unexpected exception may quote anything, so only its type and place are told.
-    _say(logging.ERROR, "internal error in accredit: %s at %s", type(error).__name__, place)
-    return AccreditError(
-        f"internal error in accredit: {type(error).__name__} at {place}.",
-        advice="Please report this as a defect.",
-    )
-
-
-_ENGINES: weakref.WeakSet[Engine] = weakref.WeakSet()
-_fork_hook_set = False
-
-
-def _register(engine: Engine) -> None:
-    global _fork_hook_set  # noqa: PLW0603 - os.register_at_fork can only be called once and never undone
-    if not _fork_hook_set and hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=_after_fork)
-        _fork_hook_set = True
-    _ENGINES.add(engine)
-
-
-def _after_fork() -> None:
-    for engine in list(_ENGINES):
-        engine.after_fork()
+    # One text for all identities of a server.
+    return sys.intern(origin_of(registration.token_endpoint or registration.server))

@@ -172,9 +172,19 @@ class DiscoveryError(AuthorizationServerError):
 
 
 class StoreError(AccreditError):
-    """The shared store failed. It is reported as an event; a caller that asks for a token never sees it."""
+    """The shared store failed. It is reported as an event; a caller that asks for a token never sees it.
+
+    Attributes:
+        reason: a short, stable word for logs and metrics, such as ``"timeout"`` or ``"authentication"``.
+
+    """
 
     fault: ClassVar[Fault] = "store"
+
+    def __init__(self, summary: str, *, advice: str = "", reason: str = "failed") -> None:
+        """Keep the stable ``reason`` beside the text."""
+        super().__init__(summary, advice=advice, reason=reason)
+        self.reason = reason
 
 
 class InvalidTokenError(AccreditError):

@@ -69,8 +69,8 @@ class EventLog:
         match event:
             case FlightFailed(registration, principal, error, seconds):
                 _LOG.warning("no token for %s (%s) after %.3f s: %s", registration, principal, seconds, error)
-            case StoreFailed(_, _, operation, kind) if self._is_due("store", operation, kind):
-                _LOG.warning("the token store failed at %s (%s); going on without it", operation, kind)
+            case StoreFailed(_, _, operation, kind, reason) if self._is_due("store", operation, kind):
+                _LOG.warning("the token store failed at %s (%s); going on without it", operation, reason or kind)
             case TokenWithheld(registration, principal, origin) if self._is_due("withheld", registration, origin):
                 _LOG.warning("no token of %s (%s) is sent to %s", registration, principal, origin)
             case RecordRefused(registration, principal, reason) if self._is_due("record", registration, reason):

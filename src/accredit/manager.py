@@ -27,9 +27,11 @@ from accredit.stores.memory import MemoryStore
 
 RegistrationsLike = ClientRegistration | Iterable[ClientRegistration] | RegistrationRepository
 Texts = str | Iterable[str]
-_MOST_ALIASES = 4096
+_FEWEST_ALIASES = 4096
 # A flight ends by its own deadline; a caller that waits for as long lets it say what went wrong.
 _GRACE = 0.05
+# Most seconds for a store to give back what it has open; what takes longer goes on beside.
+_CLOSE_SECONDS = 5.0
 
 
 class FreshKeeping:
@@ -83,7 +85,8 @@ class _Face:
             store: where tokens are kept beyond the first level; a bounded in-memory store unless given.
             transport: sends token requests; the library's own unless given.
             renewal: ``"thread"``, or ``"inline"`` where no threads can be had: then a caller's own thread
-                makes the request (the asynchronous face blocks its loop meanwhile).
+                makes the request (the asynchronous face blocks its loop meanwhile), and resolves names, which no
+                deadline bounds then.
             max_entries: most identities in the first level of this process.
             on_event: told of events, see :mod:`accredit.instrumentation`.
             clock: the clocks, for tests that steer time.
@@ -126,7 +129,7 @@ class _Face:
         self._fixed = isinstance(repository, Registrations)
         self._engine = Engine(
             store=store if store is not None else MemoryStore(clock=clock.now if clock is not None else None),
-            transport=_default_transport if transport is None else lambda: transport,
+            transport=(lambda: _default_transport(renewal)) if transport is None else lambda: transport,
             clock=clock,
             renewal=renewal,
             max_entries=max_entries,
@@ -141,15 +144,20 @@ class _Face:
 
         Args:
             path: the file; when None, the one named by ``ACCREDIT_CONFIG``, if any.
-            **settings: further settings of the constructor.
+            **settings: further settings of the constructor; ``store`` goes over what the file says of the store.
 
         Raises:
             ConfigurationError: naming the key, the reason and the fix.
+            ImportError: the configured store needs an extra that is not installed.
 
         """
-        from accredit.config import load
+        from accredit.config import load_configuration
 
-        return cls(load(None if path is None else Path(path)), **settings)  # type: ignore[arg-type]  # checked by cls
+        configured = load_configuration(None if path is None else Path(path))
+        if configured.store is not None and settings.get("store") is None:
+            clock = settings.get("clock")
+            settings["store"] = configured.store.open(clock=clock)  # type: ignore[arg-type]  # checked by cls
+        return cls(configured.registrations, **settings)  # type: ignore[arg-type]  # checked by cls
 
     def share_engine(self, other: _Face) -> Self:
         """Become another face of the engine of ``other``."""
@@ -190,7 +198,8 @@ class _Face:
             principal=principal,
         )
         slot = self._engine.slot_for(request)
-        if len(self._aliases) >= _MOST_ALIASES:
+        # As many as there may be identities, so that those in use are all found the short way.
+        if len(self._aliases) >= max(_FEWEST_ALIASES, self._engine.max_entries):
             self._aliases.clear()
         self._aliases[alias] = slot
         return slot
@@ -487,7 +496,7 @@ class AsyncTokenManager(_Face):
 
     async def close(self) -> None:
         """Stop renewing and close what is open. Calls that wait are answered; later ones raise ConfigurationError."""
-        self._engine.close()
+        await self._engine.close_beside().wait_async(_CLOSE_SECONDS)
 
     async def __aenter__(self) -> Self:
         """Return itself."""
@@ -559,7 +568,7 @@ def is_loopback_origin(origin: str) -> bool:
     return host in {"localhost", "::1"} or (host.startswith("127.") and host.replace(".", "").isdigit())
 
 
-def _default_transport() -> Transport:
-    from accredit.transport import HttpTransport
+def _default_transport(renewal: Renewal) -> Transport:
+    from accredit.transport import HttpTransport, TransportSettings
 
-    return HttpTransport()
+    return HttpTransport(TransportSettings(resolver_threads=renewal == "thread"))

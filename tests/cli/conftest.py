@@ -22,6 +22,11 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in list(os.environ):
         if name.startswith("ACCREDIT_") or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
+    # What runs keep for later ones lies here, whatever the platform.
+    home = tmp_path / "home"
+    home.mkdir(mode=0o700)
+    for name in ("HOME", "XDG_STATE_HOME", "LOCALAPPDATA"):
+        monkeypatch.setenv(name, str(home))
     place = tmp_path / "work"
     place.mkdir(mode=0o700)
     monkeypatch.chdir(place)

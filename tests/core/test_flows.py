@@ -204,17 +204,19 @@ def test_a_waiter_polls_until_its_deadline_and_says_why() -> None:
     assert "another process is obtaining the token" in str(result.error)
     assert (result.hold, result.counts) == (0.0, False)
     assert 1_000.0 + DEADLINE - 0.1 <= world.now <= 1_000.0 + DEADLINE
-    assert all(0.01 <= seconds <= DEADLINE / 8 for seconds in pauses(run))
-    assert all(seconds <= 0.05 for seconds in (*pauses(run)[:8], *pauses(run)[-2:]))
+    # Close together at first, further apart later: hundreds of processes may wait.
+    assert all(0.01 <= seconds <= 0.05 for seconds in pauses(run)[:16])
+    assert all(0.01 <= seconds <= 0.1 for seconds in pauses(run))
+    assert max(pauses(run)[:16]) > 0.04
+    assert max(pauses(run)) > 0.09
     assert world.server.count == 0
 
 
-def test_a_long_wait_asks_the_store_ever_less_often() -> None:
+def test_a_wait_of_minutes_is_as_good_as_one_of_seconds() -> None:
     request = wanted(deadline=300.0)
-    run = Poisoned(*[Claimed(None, Wait(60.0))] * 5000).run(Process("p"), request)
+    run = Poisoned(*[Claimed(None, Wait(60.0))] * 20_000).run(Process("p"), request)
     assert isinstance(run.finish().error, UnreachableError)
-    assert len(pauses(run)) <= 400  # 10,000 as often as at the beginning
-    assert max(pauses(run)) <= 2.56
+    assert len(pauses(run)) > 1_100
 
 
 def test_a_waiter_looks_again_when_the_lease_ends() -> None:

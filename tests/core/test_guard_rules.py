@@ -85,6 +85,28 @@ def test_everything_below_the_root() -> None:
     assert Rules([public("/")], OTHERWISE).find("/b", "GET") == OTHERWISE
 
 
+def test_a_rule_deep_down_and_a_path_deeper_still() -> None:
+    rules = Rules([rule("/a/b/c/*", "read"), rule("/*", "write"), public("/a/b")], OTHERWISE)
+    assert rules.find("/a/b/c", "GET") == READ
+    assert rules.find("/a/b/c" + "/d" * 1000, "GET") == READ
+    assert rules.find("/a/b/x" + "/d" * 1000, "GET") == WRITE
+    assert rules.find("/a/b", "GET") is PUBLIC
+    assert rules.find("/a/b/", "GET") == WRITE
+
+
+def test_a_long_path_is_looked_up_no_more_often_than_rules_are_deep(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_up: list[str] = []
+
+    class Counting(dict[Any, Any]):
+        def get(self, key: Any, default: Any = None) -> Any:
+            looked_up.append(key)
+            return super().get(key, default)
+
+    monkeypatch.setattr(RULES, "_below", Counting(RULES._below))
+    assert RULES.find("/x" * 4000, "GET") == OTHERWISE
+    assert len(looked_up) <= 6
+
+
 def test_of_two_rules_for_one_path_the_first_counts_and_one_that_names_the_method_before() -> None:
     assert Rules([rule("/a", "read"), rule("/a", "write")], OTHERWISE).find("/a", "GET") == READ
     assert Rules([rule("/a", "read"), rule("/a", "write", methods="GET")], OTHERWISE).find("/a", "GET") == WRITE

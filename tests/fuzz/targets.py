@@ -7,8 +7,6 @@ its own rules. Inputs are lines of text as far as possible, so that a person can
 
 from __future__ import annotations
 
-import base64
-import json
 import logging
 import math
 import tempfile
@@ -30,11 +28,9 @@ from accredit.core.jose import (
     import_private_pem,
     import_public_jwk,
     parse_jws,
-    sign_jws,
     verify_jws,
 )
-from accredit.core.jwks import KeySet, parse_jwks
-from accredit.core.messages import Response
+from accredit.core.jwks import parse_jwks
 from accredit.core.metadata import metadata_urls, parse_metadata
 from accredit.core.registration import ClientRegistration, token_request_for
 from accredit.core.secret import Secret
@@ -57,6 +53,7 @@ from accredit.errors import (
     MalformedResponseError,
 )
 from accredit.registrations import Registrations
+from tests.fuzz import verification
 from tests.fuzz.checks import (
     CLIENT_ID,
     MAX_INPUT,
@@ -69,26 +66,13 @@ from tests.fuzz.checks import (
     filled,
     text_of,
 )
+from tests.fuzz.guards import guard, resource_metadata
+from tests.fuzz.inputs import WALL, key_set, response_of, signed
 
 ENDPOINT: Final = "https://idp.example.com/oauth2/token"
-WALL: Final = 1_750_000_000.0
 
 
 # -- answers of an authorization server ----------------------------------------------------------------------------
-
-
-def response_of(data: bytes) -> tuple[Response, frozenset[str]]:
-    """Read ``STATUS option option``, header lines, an empty line, and the body."""
-    head, _, body = filled(data).partition(b"\n\n")
-    first, *lines = head.decode("latin-1").split("\n")
-    status, *options = first.split(" ")
-    headers = []
-    for line in lines:
-        name, _, value = line.partition(":")
-        headers.append((name.lower(), value.strip(" \t")))
-    # What a transport lets through: a final status of three digits.
-    number = int(status) if status.isascii() and status.isdigit() and len(status) == 3 and status[0] > "1" else 200
-    return Response(number, tuple(headers), body), frozenset(options)
 
 
 @cache
@@ -228,23 +212,6 @@ def url(data: bytes) -> None:
 # -- keys and signatures -------------------------------------------------------------------------------------------
 
 
-@cache
-def signing_key() -> SigningKey:
-    """Return a key that is the same at every run (the private number is 7)."""
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    numbers = ec.derive_private_key(7, ec.SECP256R1()).private_numbers()
-    names = {"x": numbers.public_numbers.x, "y": numbers.public_numbers.y, "d": numbers.private_value}
-    members = {name: base64.urlsafe_b64encode(n.to_bytes(32)).rstrip(b"=").decode() for name, n in names.items()}
-    return import_private_jwk({"kty": "EC", "crv": "P-256", "kid": "seven", **members})
-
-
-@cache
-def key_set() -> KeySet:
-    """Return the set with that key."""
-    return parse_jwks(json.dumps({"keys": [dict(signing_key().public_jwk)]}).encode())
-
-
 POLICY: Final = AccessTokenPolicy(issuer="https://idp.example.com", audience=("https://api.example.com",))
 
 
@@ -266,21 +233,8 @@ def jws(data: bytes) -> None:
         check_silent(error, TOKEN)
         return
     check(payload is not None, "a token that we did not sign")
-    check((verified.expires_at or 0.0) > WALL - POLICY.leeway, "a token that has expired")
+    check(verified.expires_at is not None and verified.expires_at > WALL - POLICY.leeway, "a token that has expired")
     check(set(verified.audience) & set(POLICY.audience), "a token for another API")
-
-
-def signed(header: bytes, claims: bytes) -> str:
-    """Return a token with our signature and whatever header and claims."""
-    members: dict[str, object] = {}
-    with suppress(StrictError, UnicodeError):
-        members = parse_json_object(header, max_bytes=MAX_INPUT)
-    if members.keys() & {"alg", "crit", "b64"} or not members:
-        # What our own signing function refuses to write is written by hand.
-        parts = [base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in (header, claims)]
-        text = ".".join(parts)
-        return f"{text}.{base64.urlsafe_b64encode(signing_key().sign(text.encode())).rstrip(b'=').decode()}"
-    return sign_jws(claims, signing_key(), header=members)
 
 
 def jwk(data: bytes) -> None:
@@ -382,9 +336,14 @@ TARGETS: Final[Mapping[str, Callable[[bytes], None]]] = {
     "token_response": token_response,
     "discovery": discovery,
     "challenge": challenge,
+    "guard": guard,
+    "resource_metadata": resource_metadata,
     "retry_after": retry_after,
     "url": url,
     "jws": jws,
     "jwk": jwk,
+    "token": verification.token,
+    "jwks": verification.jwks,
+    "introspection": verification.introspection,
     "configuration": configuration,
 }

@@ -29,10 +29,15 @@ RUNS = {
     "token_response": 3_000,
     "discovery": 5_000,
     "challenge": 8_000,
+    "guard": 4_000,
+    "resource_metadata": 4_000,
     "retry_after": 5_000,
     "url": 4_000,
     "jws": 2_000,
     "jwk": 2_000,
+    "token": 2_000,
+    "jwks": 2_000,
+    "introspection": 2_000,
     "configuration": 1_000,
 }
 

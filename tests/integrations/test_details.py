@@ -119,17 +119,6 @@ def test_how_a_header_is_put(library: str) -> None:
     assert family.putter(dict) is family._put_plainly
 
 
-@pytest.mark.parametrize("put", [for_requests._put_quickly, for_requests._put_plainly])
-def test_putting_a_header_of_requests(put: Callable[[Any, str], bool]) -> None:
-    headers = requests.structures.CaseInsensitiveDict({"Accept": "*/*"})
-    assert put(headers, "Bearer a")
-    assert headers["authorization"] == "Bearer a"
-    assert list(headers) == ["Accept", "Authorization"]
-    assert not put(headers, "Bearer b")
-    assert headers["Authorization"] == "Bearer a"
-    assert for_requests._put is for_requests._put_quickly
-
-
 @BOTH
 def test_a_registration_that_changes_at_run_time(
     library: str, make_manager: Callable[..., TokenManager], tls_api: ScriptedApi, ca: Any

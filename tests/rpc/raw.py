@@ -23,8 +23,8 @@ class End:
         return self.status is None
 
 
-def call(port: int, path: bytes, fields: list[tuple[bytes, bytes]], *, body: bytes = b"a") -> End:
-    """Make one call over plaintext, with these fields beside those that gRPC needs."""
+def call(port: int, path: bytes, fields: list[tuple[bytes, bytes]], *, body: bytes | None = b"a") -> End:
+    """Make one call over plaintext, with these fields beside those that gRPC needs; None is a call that goes on."""
     block = b"".join(
         _literal(name, value)
         for name, value in [
@@ -43,9 +43,10 @@ def call(port: int, path: bytes, fields: list[tuple[bytes, bytes]], *, body: byt
         sent = _frame(_HEADERS, 0 if rest else _END_HEADERS, 1, first)
         for number, part in enumerate(rest, 1):
             sent += _frame(_CONTINUATION, _END_HEADERS if number == len(rest) else 0, 1, part)
-        message = b"\x00" + len(body).to_bytes(4, "big") + body
+        if body is not None:
+            sent += _frame(_DATA, _END_STREAM, 1, b"\x00" + len(body).to_bytes(4, "big") + body)
         try:
-            sock.sendall(sent + _frame(_DATA, _END_STREAM, 1, message))
+            sock.sendall(sent)
             return _read_end(sock)
         except ConnectionError:
             return End(None)

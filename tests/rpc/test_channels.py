@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any
 
 import grpc
@@ -132,6 +133,8 @@ def test_other_interceptors_see_each_call(auth: AccreditAuth, door: Door, servic
                                           manager: TokenManager, portal: BlockingPortal) -> None:  # fmt: skip
     """One before ours sees the call once and no token; one after it sees both attempts."""
     seen: list[tuple[str, int]] = []
+    trace: ContextVar[str] = ContextVar("trace", default="lost")
+    traces: set[str] = set()
 
     class Spy(grpc.UnaryUnaryClientInterceptor):
         def __init__(self, name: str) -> None:
@@ -139,9 +142,11 @@ def test_other_interceptors_see_each_call(auth: AccreditAuth, door: Door, servic
 
         def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
             seen.append((self.name, len(details.metadata or ())))
+            traces.add(trace.get())
             return continuation(details, request)
 
     door.refuse_token(manager.get().value)
+    trace.set("of the caller")
     with grpc.secure_channel(service.target, root_credentials(authority.pem)) as channel:
         ours = auth.interceptor(f"https://localhost:{service.port}")
         spied = grpc.intercept_channel(channel, Spy("before"), ours, Spy("after"))
@@ -149,6 +154,8 @@ def test_other_interceptors_see_each_call(auth: AccreditAuth, door: Door, servic
         assert stub.future(b"a", timeout=PATIENCE).result(PATIENCE) == b"got a"
         assert stub(b"a", timeout=PATIENCE) == b"got a"
     assert seen == [("before", 0), ("after", 1), ("after", 1), ("before", 0), ("after", 1)]
+    # The second attempt of a future begins on another thread, in the context of the caller all the same.
+    assert traces == {"of the caller"}
 
     class AioSpy(aio.UnaryUnaryClientInterceptor):
         async def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
@@ -163,6 +170,38 @@ def test_other_interceptors_see_each_call(auth: AccreditAuth, door: Door, servic
 
     assert portal.call(scenario) == b"got a"
     assert seen[-1] == ("aio", 0)
+
+
+def test_details_of_a_call_do_not_print_the_token(auth: AccreditAuth, door: Door, manager: TokenManager,
+                                                  service: Running, authority: Authority,
+                                                  portal: BlockingPortal) -> None:  # fmt: skip
+    printed: list[str] = []
+
+    class Logger(grpc.UnaryUnaryClientInterceptor):
+        def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
+            printed.extend([repr(details), str(details)])
+            return continuation(details, request)
+
+    with grpc.secure_channel(service.target, root_credentials(authority.pem)) as channel:
+        carrying = grpc.intercept_channel(channel, auth.interceptor(f"https://localhost:{service.port}"), Logger())
+        assert BlockingClient(carrying).call("unary_unary") == b"got a"
+
+    class AioLogger(aio.UnaryUnaryClientInterceptor):
+        async def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
+            printed.extend([repr(details), str(details.metadata)])
+            return await continuation(details, request)
+
+    async def scenario() -> Any:
+        interceptors = [*auth.aio_interceptors(f"https://localhost:{service.port}"), AioLogger()]
+        root = root_credentials(authority.pem)
+        async with aio.secure_channel(service.target, root, interceptors=interceptors) as channel:
+            stub: Any = channel.unary_unary(path("unary_unary"))
+            return await stub(b"a", timeout=PATIENCE)
+
+    assert portal.call(scenario) == b"got a"
+    assert door.tokens == [manager.get().value] * 2
+    assert all("***" in text for text in printed)
+    assert not any(manager.get().value in text for text in printed)
 
 
 def test_either_face_of_a_manager_will_do(door: Door, service: Running, authority: Authority,

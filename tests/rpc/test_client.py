@@ -12,8 +12,8 @@ from accredit.core.flows import COOL_DOWN
 from accredit.devserver import DevServer
 from accredit.instrumentation import TokenRefused, TokenWithheld
 from accredit.integrations.grpc import AccreditAuth, NoTokenError
-from tests.rpc.conftest import Client
-from tests.rpc.service import EXPECTED, KINDS, Door
+from tests.rpc.conftest import AGED, Client
+from tests.rpc.service import EXPECTED, KINDS, AioClient, BlockingClient, Door
 from tests.runtime.support import Events, JumpClock
 
 kinds = pytest.mark.parametrize("kind", KINDS)
@@ -157,6 +157,21 @@ def test_no_newer_token_to_be_had(client: Client, door: Door, server: DevServer,
     assert (server.count("/token"), door.count) == (2, 2)
 
 
+@pytest.mark.parametrize("kind", ["unary_unary", "unary_stream"])
+def test_without_threads(make_client: Callable[..., Client], make_manager: Callable[..., TokenManager], door: Door,
+                         server: DevServer, clock: JumpClock, kind: str) -> None:  # fmt: skip
+    """With renewal="inline" the thread that asks, or brings the news, makes the token request."""
+    manager = make_manager(renewal="inline")
+    client = make_client(AccreditAuth(manager))
+    assert client.call(kind) == EXPECTED[kind]
+    clock.shift += AGED
+    stale = manager.get().value
+    door.refuse_token(stale)
+    assert client.call(kind) == EXPECTED[kind]
+    assert door.tokens == [stale, stale, manager.get().value]
+    assert server.count("/token") == 2
+
+
 # -- whose token, and where to ----------------------------------------------------------------------------------------
 
 
@@ -192,6 +207,24 @@ def test_a_choice_for_some_calls(client: Client, door: Door, auth: AccreditAuth,
         client.portal.call(choose)  # type: ignore[union-attr]  # the asynchronous one has it
     client.call("unary_unary")
     assert door.tokens == [manager.get(scope="orders:write").value, manager.get().value]
+
+
+def test_a_choice_is_for_one_manager(make_client: Callable[..., Client], make_manager: Callable[..., TokenManager],
+                                     door: Door, auth: AccreditAuth) -> None:  # fmt: skip
+    """Whoever has another manager is not made to ask it for what was chosen elsewhere."""
+    other = make_manager(client_id="other-client", secret="other-secret")
+    client = make_client(AccreditAuth(other))
+    if isinstance(client, BlockingClient):
+        with auth.choosing(scope="orders:write"):
+            client.call("unary_unary")
+    else:
+
+        async def choose(client: AioClient) -> None:
+            with auth.choosing(scope="orders:write"):
+                await client.run("unary_unary")
+
+        client.portal.call(choose, client)
+    assert door.tokens == [other.get().value]
 
 
 def test_a_choice_for_a_channel(make_client: Callable[..., Client], door: Door, auth: AccreditAuth,

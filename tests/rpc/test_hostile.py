@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import logging
 from collections.abc import Iterator
 
@@ -90,8 +91,16 @@ def test_two_tokens(guarded: Running, token: bytes) -> None:
         assert b'error="invalid_request"' in end.message
 
 
+def test_nobody_waits_for_the_request_of_a_caller_without_a_token(guarded: Running) -> None:
+    """It would be received and decoded for nothing, and a caller that sends none would hold its place."""
+    for fields in ([], [(b"authorization", b"Basic eDp5")], [(b"authorization", b"Bearer a b")]):
+        assert raw.call(guarded.port, GET, fields, body=None).status == UNAUTHENTICATED
+
+
 def test_other_places_for_a_token(guarded: Running, token: bytes) -> None:
-    for name in (b"authorization-bin", b"access_token", b"proxy-authorization", b"x-authorization"):
+    binary = base64.b64encode(b"Bearer " + token).rstrip(b"=")
+    assert raw.call(guarded.port, GET, [(b"authorization-bin", binary)]).status == UNAUTHENTICATED
+    for name in (b"access_token", b"proxy-authorization", b"x-authorization"):
         end = raw.call(guarded.port, GET, [(name, b"Bearer " + token)])
         assert end.status == UNAUTHENTICATED, name
     # gRPC itself refuses a name in capitals (RFC 9113, section 8.2.1).

@@ -62,6 +62,10 @@ class JumpClock(SystemClock):
         """Jump to where the token's renewal is just due."""
         self._to(token.renew_at)
 
+    def make_urgent(self, token: AccessToken) -> None:
+        """Jump to where the token's renewal no longer waits for a store that is away."""
+        self._to((token.renew_at + token.usable_until) / 2)
+
     def _to(self, instant: float) -> None:
         # The millisecond is for what adding floats loses.
         self.shift += max(instant - self.now(), 0.0) + 0.001

@@ -67,7 +67,7 @@ def use_everything(server: DevServer, manager: TokenManager, clock: JumpClock) -
     slot = manager._engine.slots[token.fingerprint]
     manager._engine.refused_again(slot, server.api_url)
     token = manager.get()
-    clock.make_renewable(token)
+    clock.make_urgent(token)
     assert manager.get().value
     eventually(lambda: flying(manager) == 0)
     assert manager.get() != token

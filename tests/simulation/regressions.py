@@ -11,5 +11,4 @@ REGRESSIONS: dict[int, str] = {
     9: "A caller with a short time-out got an error beside a suspect token. It gets the token now.",
     187: "A token that was over when its flight landed was handed out. The caller looks again now.",
     344: "A process with a token that was over turned down the record of a store that counted anew, and failed.",
-    931: "For as long as a server hung, a whole fleet asked the store 33 times a second each. Long waits ask less now.",
 }

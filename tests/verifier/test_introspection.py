@@ -566,6 +566,17 @@ class TestSigned:
         assert world.verifier.verify("another").client_id == "orders"
         assert world.fetches() == 2
 
+    def test_a_new_key_that_cannot_be_had(self) -> None:
+        world = world_of(signed=True)
+        world.server.about = lambda _: self.statement(world, key=key_of("two"))
+        assert isinstance(world.error(OPAQUE), MalformedResponseError)
+        world.server.jwks = document({}, 404)
+        world.clock.advance(30)
+        error = world.error(OPAQUE)
+        assert isinstance(error, MalformedResponseError)
+        assert "key that signed it" in str(error)
+        assert world.fetches() == 3
+
     def test_without_keys_nothing_is_believed(self) -> None:
         world = world_of(signed=True)
         world.server.jwks = document({}, 500)

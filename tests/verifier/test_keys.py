@@ -144,6 +144,14 @@ class TestTrouble:
         world.clock.advance(4)
         assert world.accepts(world.token())
 
+    def test_metadata_that_takes_all_the_time_there_is(self) -> None:
+        world = World(jwks_uri=None, deadline=2.0)
+        world.server.latency = 2.0
+        error = world.error(world.token())
+        assert isinstance(error, UnreachableError)
+        assert "no time left" in str(error)
+        assert world.fetches() == 0
+
     def test_recovery_is_soon(self) -> None:
         world = World()
         world.server.down = REFUSED

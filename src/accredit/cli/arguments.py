@@ -41,6 +41,13 @@ def add_request_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--principal", metavar="TEXT", help="whose token it is")
 
 
+def add_no_store(parser: argparse.ArgumentParser) -> None:
+    """Add ``--no-store``."""
+    parser.add_argument(
+        "--no-store", action="store_true", help="neither use a token that was kept nor keep this one for other runs"
+    )
+
+
 def add_timeout(parser: argparse.ArgumentParser, text: str) -> None:
     """Add ``--timeout``."""
     parser.add_argument("--timeout", type=seconds, metavar="SECONDS", help=text)

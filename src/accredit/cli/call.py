@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from accredit import __version__
-from accredit.cli.arguments import Parser, add_request_options, add_timeout, command_parser, scopes
-from accredit.cli.common import manager, registrations
+from accredit.cli.arguments import Parser, add_no_store, add_request_options, add_timeout, command_parser, scopes
+from accredit.cli.common import configuration, manager, open_store
 from accredit.cli.exits import API_ERROR, FAILED, MALFORMED, OK, UNREACHABLE, USAGE, Stop
 from accredit.core.registration import ClientRegistration
 from accredit.core.strict import StrictError, origin_of
@@ -63,6 +63,7 @@ def parser() -> Parser:
         "--fail", action="store_true", help="print no body and exit with 8 when the status is 400 or above"
     )
     add_request_options(made)
+    add_no_store(made)
     add_timeout(made, f"most seconds to wait for the token, and for each step of the call (default {_TIMEOUT:g})")
     return made
 
@@ -76,11 +77,11 @@ def run(arguments: Sequence[str], config: str | None) -> int:
     name, url = options.words if len(options.words) > 1 else (None, options.words[0])
     origin = _origin(url)
     headers = _headers(options.header)
-    loaded = registrations(config, deadline=options.timeout)
+    loaded, settings = configuration(config, deadline=options.timeout)
     registration = find(loaded, name, loaded.default)
     check_origin(registration, origin)
     content = _body(options, headers)
-    with manager(loaded) as tokens:
+    with manager(loaded, store=open_store(settings, without=options.no_store)) as tokens:
         return _call(tokens, registration, options, url=url, origin=origin, headers=headers, content=content)
 
 

@@ -91,3 +91,8 @@ def report(kind: str, text: str) -> None:
     """Write ``accredit: <kind>: <text>`` to standard error, with nothing in it that a terminal would act on."""
     sys.stderr.write(f"accredit: {kind}: {printable(text)}\n")
     sys.stderr.flush()
+
+
+def note(text: str) -> None:
+    """Write ``accredit: notice: <text>`` to standard error: something that the command gets by without."""
+    report("notice", text)

@@ -32,6 +32,7 @@ _COMMANDS: Final = {
     "token": ("accredit.cli.token", "run"),
     "call": ("accredit.cli.call", "run"),
     "renew": ("accredit.cli.renew", "run"),
+    "store": ("accredit.cli.store", "run"),
     "verify": ("accredit.cli.verify", "run"),
     "inspect": ("accredit.cli.inspect", "run"),
     "demo": ("accredit.cli.servers", "demo"),
@@ -44,6 +45,7 @@ commands:
   token [ID]                     print an access token
   call [ID] URL                  call an API with a token
   renew [ID...] --within SECONDS renew the tokens that expire soon
+  store list|remove|purge|keygen look after the tokens that are kept for later runs
   verify [TOKEN]                 check a token as an API would, and say what is wrong with it
   inspect [TOKEN]                decode a token without checking it
   demo                           see it work, with a server of its own

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from accredit.cli.arguments import Parser, command_parser, number
-from accredit.cli.common import manager, registrations
+from accredit.cli.arguments import Parser, add_no_store, command_parser, number
+from accredit.cli.common import configuration, manager, open_store
 from accredit.cli.exits import OK, SEVERITY, kind_of
 from accredit.config.files import printable
 from accredit.core.events import Event, TokenObtained
@@ -18,9 +18,8 @@ from accredit.registrations import find
 _EPILOG = """\
 One line for each registration goes to standard error; the exit code is that of the worst failure.
 
-A word about what it is good for: tokens are kept in the memory of a process unless a shared store is configured, and a
-new process starts without any. So without a shared store this always obtains new tokens, and only shows that they can
-be had. A service renews its own tokens, and keep_fresh() does so without traffic; no cron job is needed for that.
+What is not about to expire is kept, so this can run as often as you like; other runs, and services that use the same
+store, find the renewed token there. A service renews its own tokens, and keep_fresh() does so without traffic.
 
 examples:
   accredit renew --within 900
@@ -35,13 +34,14 @@ def parser() -> Parser:
     made.add_argument(
         "--within", type=number, required=True, metavar="SECONDS", help="renew what expires within that many seconds"
     )
+    add_no_store(made)
     return made
 
 
 def run(arguments: Sequence[str], config: str | None) -> int:
     """Run the command; return the exit code of the worst failure."""
     options = parser().parse_intermixed_args(arguments)
-    loaded = registrations(config)
+    loaded, settings = configuration(config)
     # A wrong id is told before anything is renewed.
     chosen = [find(loaded, name, None).id for name in options.ids] or [registration.id for registration in loaded]
     asked: set[str] = set()
@@ -51,7 +51,7 @@ def run(arguments: Sequence[str], config: str | None) -> int:
             asked.add(event.registration)
 
     worst = OK
-    with manager(loaded, on_event=note) as tokens:
+    with manager(loaded, store=open_store(settings, without=options.no_store), on_event=note) as tokens:
         for name in dict.fromkeys(chosen):
             line, code = _renew(tokens, name, options.within, asked)
             sys.stderr.write(f"{name}: {printable(line)}\n")

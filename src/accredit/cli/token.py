@@ -6,13 +6,15 @@ import json
 import sys
 from collections.abc import Sequence
 
-from accredit.cli.arguments import Parser, add_request_options, add_timeout, command_parser, scopes
-from accredit.cli.common import manager, registrations
+from accredit.cli.arguments import Parser, add_no_store, add_request_options, add_timeout, command_parser, scopes
+from accredit.cli.common import configuration, manager, open_store
 from accredit.cli.exits import OK
 from accredit.registrations import find
 
 _EPILOG = """\
-The token stands alone on standard output, followed by one newline. It is a secret: mind where it goes.
+The token stands alone on standard output, followed by one newline. It is a secret: mind where it goes. Unless a store
+is configured, it is also kept in a file that only you can read, for the next runs ('accredit store list' says where);
+--no-store leaves it out.
 
 examples:
   accredit token
@@ -32,6 +34,7 @@ def parser() -> Parser:
     )
     form.add_argument("--header", action="store_true", help="print the whole header: 'Authorization: Bearer ...'")
     add_request_options(made)
+    add_no_store(made)
     add_timeout(made, "most seconds to wait (default: the registration's deadline)")
     return made
 
@@ -39,9 +42,9 @@ def parser() -> Parser:
 def run(arguments: Sequence[str], config: str | None) -> int:
     """Run the command; return the exit code."""
     options = parser().parse_args(arguments)
-    loaded = registrations(config, deadline=options.timeout)
+    loaded, settings = configuration(config, deadline=options.timeout)
     registration = find(loaded, options.id, loaded.default)
-    with manager(loaded) as tokens:
+    with manager(loaded, store=open_store(settings, without=options.no_store)) as tokens:
         token = tokens.get(
             registration.id,
             scope=scopes(options),

@@ -9,6 +9,7 @@ variable                                       meaning
 ``ACCREDIT_CLIENT_SECRET_FILE``                path of a file with the secret of the default registration
 ``ACCREDIT_REGISTRATION__<ID>__<KEY>``         a key of the registration ``<ID>``
 ``ACCREDIT_REGISTRATION__<ID>__CLIENT_SECRET_FILE``  the same for its secret
+``ACCREDIT_STORE_<KEY>``                       a key of the store, see :mod:`accredit.config.store`
 =============================================  ====================================================================
 
 ``<KEY>`` is any key of :data:`accredit.config.schema.KEYS` in capitals. Lists are separated by spaces; numbers are

@@ -10,11 +10,12 @@ import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from accredit.config.environment import CONFIG, Draft, cleaned, default_of, overlay, secret_source
 from accredit.config.files import Document, printable, read_document
 from accredit.config.schema import KEYS, checked_value, nearest, plain, type_name, unknown_key
+from accredit.config.store import StoreSettings, read_settings
 from accredit.core.client_auth import ClientAuthentication, ClientSecretBasic, ClientSecretPost, as_secret_source
 from accredit.core.registration import ID_PATTERN, ClientRegistration
 from accredit.core.secret import (
@@ -30,8 +31,21 @@ from accredit.registrations import Registrations
 
 _LOG: Final = logging.getLogger("accredit.config")
 _METHODS: Final = ("client_secret_basic", "client_secret_post")
-_TOP: Final = ("default", "registration")
+_TOP: Final = ("default", "registration", "store")
 _SOURCES: Final = (LiteralSecret, EnvironmentSecret, FileSecret, CallableSecret)
+
+
+class Configuration(NamedTuple):
+    """All that a configuration says.
+
+    Attributes:
+        registrations: the registrations; None where there need be none and there is none.
+        store: where tokens are kept; None when nothing is said about it.
+
+    """
+
+    registrations: Registrations | None
+    store: StoreSettings | None
 
 
 def load(path: Path | None = None, *, environ: Mapping[str, str] | None = None) -> Registrations:
@@ -60,22 +74,45 @@ def load(path: Path | None = None, *, environ: Mapping[str, str] | None = None) 
         ConfigurationError: naming the key, the reason and the fix; never what a value is.
 
     """
-    outcome = _outcome(path, os.environ if environ is None else environ)
+    outcome = _outcome(path, os.environ if environ is None else environ, needs_registration=True)
     # A variable of this frame would hang on the traceback.
+    del environ
+    if isinstance(outcome, ConfigurationError):
+        raise outcome
+    return outcome.registrations or Registrations(())
+
+
+def load_configuration(
+    path: Path | None = None, *, environ: Mapping[str, str] | None = None, needs_registration: bool = True
+) -> Configuration:
+    """Return the registrations as :func:`load` does, and the settings of the store (:mod:`accredit.config.store`).
+
+    Args:
+        path: as there.
+        environ: as there.
+        needs_registration: whether it is an error that there is no registration.
+
+    Raises:
+        ConfigurationError: naming the key, the reason and the fix; never what a value is.
+
+    """
+    outcome = _outcome(path, os.environ if environ is None else environ, needs_registration=needs_registration)
     del environ
     if isinstance(outcome, ConfigurationError):
         raise outcome
     return outcome
 
 
-def _outcome(path: Path | None, environ: Mapping[str, str]) -> Registrations | ConfigurationError:
+def _outcome(
+    path: Path | None, environ: Mapping[str, str], *, needs_registration: bool
+) -> Configuration | ConfigurationError:
     try:
-        return _load(path, environ)
+        return _load(path, environ, needs_registration=needs_registration)
     except ConfigurationError as error:
         return error.fresh()
 
 
-def _load(path: Path | None, environ: Mapping[str, str]) -> Registrations:
+def _load(path: Path | None, environ: Mapping[str, str], *, needs_registration: bool) -> Configuration:
     if path is None and CONFIG in environ:
         path = Path(cleaned(CONFIG, environ[CONFIG]))
     document = None if path is None else read_document(path)
@@ -83,8 +120,11 @@ def _load(path: Path | None, environ: Mapping[str, str]) -> Registrations:
     default = None
     if document is not None:
         default = _read_top(document, drafts)
+    store = read_settings(document, environ)
     default = overlay(drafts, default_of(environ) or default, environ)
     if not drafts:
+        if not needs_registration:
+            return Configuration(None, store)
         where = f"{document.shown} has no [registration.ID] table" if document else "there is no configuration"
         raise ConfigurationError(
             f"{where}.",
@@ -94,7 +134,7 @@ def _load(path: Path | None, environ: Mapping[str, str]) -> Registrations:
         )
     registrations = [_build(name, draft, document, environ) for name, draft in drafts.items()]
     _warn_of_open_file(document, registrations, drafts)
-    return Registrations(registrations, default=default)
+    return Configuration(Registrations(registrations, default=default), store)
 
 
 def _read_top(document: Document, drafts: dict[str, Draft]) -> str | None:

@@ -113,7 +113,8 @@ class RecordRefused(NamedTuple):
     """A record of the store was not used and left in place.
 
     Attributes:
-        reason: why: ``"identity"``, ``"lifetime"``, ...
+        reason: why: ``"identity"``, ``"lifetime"``, or a reason of
+            :class:`~accredit.stores.codec.UnreadableRecord`, such as ``"key"`` or ``"tampered"``.
 
     """
 
@@ -128,6 +129,7 @@ class StoreFailed(NamedTuple):
     Attributes:
         operation: the verb of the store contract.
         kind: the type of the failure.
+        reason: what the store says about it, for people; empty when it says nothing that is known to be harmless.
 
     """
 
@@ -135,6 +137,7 @@ class StoreFailed(NamedTuple):
     principal: str
     operation: str
     kind: str
+    reason: str = ""
 
 
 #: Any of them. Each names the registration and the principal it is about.

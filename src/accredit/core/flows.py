@@ -78,9 +78,9 @@ PATIENCE = 1.0
 COOL_DOWN = 60.0
 _POLL_FIRST = 0.010
 _POLL_LAST = 0.050
-_POLL_DOUBLINGS = 8
-# Of the time waited so far, or of what is left of it: a whole fleet may be polling, so a long wait asks less often.
-_POLL_SHARE = 0.25
+_POLLS_CLOSE = 16
+_POLL_LATER = 0.100
+_STORE_AWAY = 1.0
 
 
 class Obtained(NamedTuple):
@@ -139,6 +139,17 @@ class Surfaced(NamedTuple):
     reason: Literal["cooling"]
 
 
+class Postponed(NamedTuple):
+    """The store gave no answer, and the token that is there does for a while: no request was made.
+
+    Attributes:
+        seconds: when to try again.
+
+    """
+
+    seconds: float
+
+
 NOTHING = Past()
 
 
@@ -160,8 +171,14 @@ class _Issued(NamedTuple):
 
 
 def obtain(
-    request: TokenRequest, *, newer_than: int | None, owner: str, past: Past = NOTHING, over: int | None = None
-) -> Flow[Obtained | Failed]:
+    request: TokenRequest,
+    *,
+    newer_than: int | None,
+    owner: str,
+    past: Past = NOTHING,
+    spare: float = 0.0,
+    over: int | None = None,
+) -> Flow[Obtained | Failed | Postponed]:
     """Get a token newer than ``newer_than``: another's from the store, or one from the server as the only asker.
 
     Args:
@@ -169,6 +186,8 @@ def obtain(
         newer_than: the generation that will not do; None when any usable one will.
         owner: a name drawn for this flight, under which it holds the lease.
         past: what this process remembers of failures; the store may know of more.
+        spare: seconds for which nobody needs the token. While the store is away, a renewal waits for it that long:
+            alone, each process of a fleet would ask for a token of its own.
         over: the generation whose life is over by the clock of this process, whatever others say of it. Any other
             will do, even one that counts less: a store that lost a record counts anew.
 
@@ -180,7 +199,7 @@ def obtain(
         return Failed(credential, 0.0, counts=False)
     if past.refused is not None and past.refused.credential == credential.tag:
         return past.refused
-    turn = yield from _await_turn(request, newer_than, credential, owner, deadline, over)
+    turn = yield from _await_turn(request, newer_than, credential, owner, deadline, spare, over)
     if not isinstance(turn, _Turn):
         return turn
     failures = max(turn.failures, past.failures)
@@ -193,8 +212,9 @@ def _await_turn(
     credential: Credential,
     owner: str,
     deadline: float,
+    spare: float,
     over: int | None,
-) -> Flow[_Turn | Obtained | Failed]:
+) -> Flow[_Turn | Obtained | Failed | Postponed]:
     """Claim until there is a record, the lease, a hold, or no time left."""
     identity = request.identity
     polls = 0
@@ -209,7 +229,7 @@ def _await_turn(
             lease=_lease(request, deadline, before.local),
         )
         if isinstance(answer, StoreDown):
-            return _Turn(newer_than)
+            return _Turn(newer_than) if spare <= 0 else Postponed(min(spare, _STORE_AWAY))
         match answer.directive:
             case Satisfied() if answer.stored is not None:
                 is_over = answer.stored.record.generation == over
@@ -234,11 +254,10 @@ def _await_turn(
             case Wait(seconds):
                 polls += 1
                 draw = yield from random()
-                left = deadline - before.local
-                waited = request.registration.deadline - left
-                most = max(_POLL_LAST, min(waited, left) * _POLL_SHARE)
-                most = min(most, _POLL_FIRST * 2.0 ** min(polls, _POLL_DOUBLINGS))
-                rest = min(seconds, _POLL_FIRST + draw * (most - _POLL_FIRST))
+                rest = min(
+                    seconds,
+                    _POLL_FIRST + draw * (_longest_poll(polls) - _POLL_FIRST),
+                )
                 if before.local + rest >= deadline:
                     return Failed(
                         _deadline_error(request, "another process is obtaining the token"),
@@ -252,11 +271,16 @@ def _await_turn(
                 return _Turn(newer_than)
 
 
+def _longest_poll(polls: int) -> float:
+    """Return the longest pause (seconds) before the next look: most servers answer soon, a slow one is given time."""
+    return _POLL_LATER if polls > _POLLS_CLOSE else min(_POLL_LAST, _POLL_FIRST * 2.0**polls)
+
+
 def _lease(request: TokenRequest, deadline: float, now: float) -> float:
     """Return the seconds that a lease is to run: half of a flight's time, and no longer than this flight.
 
     So those who wait for a holder that died, or whose record was lost on the way to the store, still have the time
-    to ask the server themselves, and one does it for all.
+    to ask the server themselves, and one does it for all. A driver may take it for less and extend it.
     """
     return min(LONGEST_LEASE, max(min(request.registration.deadline / 2.0, deadline - now), SHORTEST_LEASE))
 
@@ -524,7 +548,7 @@ def renew_refused(
     origin: str,
     owner: str,
     past: Past = NOTHING,
-) -> Flow[Obtained | Failed | Surfaced]:
+) -> Flow[Obtained | Failed | Postponed | Surfaced]:
     """Replace a token that an API answered with 401: mark that generation suspect and get a newer one.
 
     Args:

@@ -6,7 +6,7 @@ leniently (``//orders/`` and ``/x/../orders`` are ``/orders``), and one that let
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from accredit.core.guarding import RequiredScope, required_scope
@@ -122,6 +122,7 @@ class Rules:
                     if each.below:
                         self._below.setdefault((each.path, name), each)
         self._any = bool(self._exact)
+        self._depth = max((path.count("/") for path, _ in self._below), default=0)
 
     def find(self, path: str, method: str) -> RequiredScope | None:
         """Return the scope that a request needs; None (:data:`PUBLIC`) when it needs no token."""
@@ -137,12 +138,16 @@ class Rules:
                 return PUBLIC
         return self._otherwise
 
-    def _matching(self, path: str, method: str) -> Iterable[GuardRule]:
-        table, above = self._exact, path
-        while above:
-            for name in (method, _ANY_METHOD):
-                found = table.get((above, name))
-                if found is not None:
-                    yield found
-            table = self._below
-            above = "" if above == "/" else above.rpartition("/")[0] or "/"
+    def _matching(self, path: str, method: str) -> Iterator[GuardRule]:
+        yield from _both(self._exact, path, method)
+        # No deeper than the deepest rule: whoever sends a long path must not make us look up each part of it.
+        parts = path.split("/", self._depth + 1)
+        for end in range(len(parts) - 1, 0, -1):
+            yield from _both(self._below, "/".join(parts[:end]) or "/", method)
+
+
+def _both(table: Mapping[tuple[str, str], GuardRule], path: str, method: str) -> Iterator[GuardRule]:
+    for name in (method, _ANY_METHOD):
+        found = table.get((path, name))
+        if found is not None:
+            yield found

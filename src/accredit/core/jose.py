@@ -23,7 +23,6 @@ from accredit.core.jwk import (
     import_private_pem,
     import_public_jwk,
     plain_name,
-    same_algorithm,
 )
 from accredit.core.strict import StrictError, b64url_decode, b64url_encode, parse_json_object
 from accredit.errors import ConfigurationError, InvalidTokenError
@@ -43,7 +42,6 @@ __all__ = [
     "is_compact_jws",
     "parse_jws",
     "plain_name",
-    "same_algorithm",
     "sign_jws",
     "unverified_payload",
     "verify_jws",

@@ -218,11 +218,6 @@ def import_private_pem(
     _misused(message, "Check the key file.")
 
 
-def same_algorithm(one: str, other: str) -> bool:
-    """Tell whether both names mean the same algorithm (``Ed25519`` of RFC 9864 is ``EdDSA`` with that curve)."""
-    return plain_name(one) == plain_name(other)
-
-
 def plain_name(algorithm: str) -> str:
     """Return the name that a key has for its algorithm: ``EdDSA`` for ``Ed25519``, and the same for all others."""
     return "EdDSA" if algorithm == "Ed25519" else algorithm

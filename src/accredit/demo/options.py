@@ -43,5 +43,6 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--plain", action="store_true", help="plain text without colours and moving pictures")
     made.add_argument("--json", action="store_true", help="one JSON object with every step, claim and count")
+    made.add_argument("--web", action="store_true", help="show it on a page too, live, which stays until interrupted")
     made.add_argument("--fast", action="store_true", help="shorter lifetimes of tokens")
     return made

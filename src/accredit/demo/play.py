@@ -11,6 +11,7 @@ from accredit.demo.report import Report
 from accredit.demo.screen import Screen, choose
 from accredit.demo.stage import Stage, config
 from accredit.demo.steps import STEPS, Step
+from accredit.demo.web import WebScreen, stay
 from accredit.devserver.process import DevServerProcess
 
 AS_CLAIMED: Final = 0
@@ -22,8 +23,7 @@ def play(options: argparse.Namespace) -> int:
     screen, hint = choose(plain_text=options.plain, as_json=options.json)
     chosen = [step for step in STEPS if not options.only or step.name in options.only]
     now = SystemClock().now
-    began = now()
-    server = DevServerProcess(config())
+    server = DevServerProcess(config(), web=options.web)
     problem = ""
     # Whatever ends this block ends the server too; should this process be killed, the server ends by itself.
     try:
@@ -34,14 +34,20 @@ def play(options: argparse.Namespace) -> int:
         if problem:
             sys.stderr.write(f"accredit demo: {problem}\n")
             return FAILED
+        if options.web:
+            screen = WebScreen(screen, server, len(chosen))
         screen.opening(f"process {server.pid}")
+        began = now()
         stage = Stage(server, options.sabotage, options.fast)
         played = [(step, _play_step(stage, step, number, screen)) for number, step in enumerate(chosen, 1)]
+        screen.closing(played, now() - began, options.sabotage)
+        if hint:
+            sys.stdout.write(f"{hint}\n")
+            sys.stdout.flush()
+        if options.web:
+            stay()
     finally:
         server.stop()
-    screen.closing(played, now() - began, options.sabotage)
-    if hint:
-        sys.stdout.write(f"{hint}\n")
     return AS_CLAIMED if all(report.ok for _, report in played) else FAILED
 
 

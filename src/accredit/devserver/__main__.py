@@ -32,6 +32,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--config-json", metavar="JSON|@FILE|-", help="'-' reads one line of standard input")
     parser.add_argument("--certfile", help="PEM certificate chain, for https")
     parser.add_argument("--keyfile", help="PEM private key")
+    parser.add_argument("--web", action="store_true", help="serve the page")
+    parser.add_argument("--state", metavar="FILE", help="keeps keys, tokens and ports over a restart")
+    parser.add_argument("--log-json", metavar="FILE", help="gets each request as a line of JSON")
     parser.add_argument("--ignore-stdin", action="store_true", help="go on when standard input closes")
     parser.add_argument("--i-know-this-is-for-tests", action="store_true", dest="for_tests")
     return parser.parse_args(arguments)
@@ -89,6 +92,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             certfile=options.certfile,
             keyfile=options.keyfile,
             for_tests=options.for_tests,
+            web=options.web,
+            state=options.state,
+            log_json=options.log_json,
             environment=dict(os.environ),
         )
         runtime = Runtime(read_config(options.config_json), place)
@@ -104,6 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             issuer=runtime.config.issuer,
             api_url=runtime.api_url,
             admin_token=runtime.control.admin_token,
+            page_link=runtime.page_link,
             pid=os.getpid(),
         )
 

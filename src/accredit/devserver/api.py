@@ -19,11 +19,13 @@ from accredit.devserver.app import (
     Receive,
     Scope,
     Send,
+    answer_faulty,
     departure,
     read_incoming,
-    send_fault,
     send_response,
+    wished_fault,
 )
+from accredit.devserver.connections import hang_up_of
 from accredit.devserver.control import Control
 from accredit.devserver.core import json_response
 from accredit.devserver.forms import Incoming, parse_form
@@ -49,6 +51,9 @@ class Guard:
         policy: what to demand of tokens.
         fetch_keys: returns the published keys of the authorization server.
         is_revoked: asks the authorization server about a verified token.
+        opaque: asks it what an opaque token stands for, as introspection (RFC 7662) would; None when it is none.
+        forgotten: returns how often keys were forgotten before their time. An API elsewhere would go on with its copy
+            for a while; this one is to show at once what a forgotten key means.
         fetches: how often the keys were fetched.
 
     """
@@ -56,7 +61,10 @@ class Guard:
     policy: AccessTokenPolicy
     fetch_keys: Callable[[], KeySet]
     is_revoked: Callable[[VerifiedToken], bool]
+    opaque: Callable[[str, float], VerifiedToken | None] = lambda _token, _now: None
+    forgotten: Callable[[], int] = lambda: 0
     fetches: int = 0
+    _forgotten: int = 0
     _keys: KeySet | None = None
     _fetched_at: float = 0.0
     # No cool-down: this authorization server is in the same process, and tests rotate keys in quick succession.
@@ -69,7 +77,11 @@ class Guard:
             InvalidTokenError: with its reason; ``revoked`` among them.
 
         """
+        opaque = self.opaque(token, now)
+        if opaque is not None:
+            return self._unless_revoked(opaque)
         stale = self._jwks_policy.renewal_due(fetched_at=self._fetched_at, now=now)
+        stale = stale or self._forgotten != self.forgotten()
         keys = self._fetch(now) if self._keys is None or stale else self._keys
         try:
             verified = verify_access_token(token, keys, self.policy, now=now)
@@ -79,6 +91,9 @@ class Guard:
             ):
                 raise
             verified = verify_access_token(token, self._fetch(now), self.policy, now=now)
+        return self._unless_revoked(verified)
+
+    def _unless_revoked(self, verified: VerifiedToken) -> VerifiedToken:
         if self.is_revoked(verified):
             message = "the token was revoked."
             raise InvalidTokenError(message, reason="revoked")
@@ -86,7 +101,7 @@ class Guard:
 
     def _fetch(self, now: float) -> KeySet:
         self.fetches += 1
-        self._keys, self._fetched_at = self.fetch_keys(), now
+        self._keys, self._fetched_at, self._forgotten = self.fetch_keys(), now, self.forgotten()
         return self._keys
 
 
@@ -113,18 +128,53 @@ def protected_api(control: Control, guard: Guard) -> Application:
             return
         entry = control.log.add(LogEntry(control.now(), "api", incoming.method, incoming.path))
         await control.arrived()
-        if not await control.detain("api", None, departure(receive)):
-            return
-        fault = control.fault("api", incoming.path)
-        if fault is not None:
-            await send_fault(send, fault, entry)
-            return
-        response = _answer(control, guard, incoming, entry, served)
-        served += response.status == 200
-        entry.status = response.status
-        await send_response(send, response)
+        try:
+            served += await _respond(control, guard, incoming, entry, served, (scope, receive, send))
+        finally:
+            control.log.end(entry)
+            await control.arrived()
 
     return application
+
+
+async def _respond(
+    control: Control,
+    guard: Guard,
+    incoming: Incoming,
+    entry: LogEntry,
+    served: int,
+    wire: tuple[Scope, Receive, Send],
+) -> bool:
+    """Answer a call; return whether it was served."""
+    scope, receive, send = wire
+    gone = departure(receive)
+    if not await control.detain("api", None, gone):
+        return False
+    fault = control.fault("api", incoming.path)
+    problem = ""
+    try:
+        fault = wished_fault(control, incoming) or fault
+    except ValueError as error:
+        problem = str(error)
+    if problem:
+        entry.status, entry.error = 400, "invalid_request"
+        await send_response(send, json_response(400, {"error": "invalid_request", "error_description": problem}))
+        return False
+    if fault is not None:
+        entry.fault = fault.label()
+        if not await control.delay(fault.latency, gone):
+            return False
+    if fault is not None and (fault.hang_up or fault.response is not None):
+        entry.status = None if fault.response is None else fault.response.status
+        await answer_faulty(control, fault, Response(200), receive, send, hang_up_of(scope, receive))
+        return False
+    response = _answer(control, guard, incoming, entry, served)
+    entry.status = response.status
+    if fault is None:
+        await send_response(send, response)
+    else:
+        await answer_faulty(control, fault, response, receive, send, hang_up_of(scope, receive))
+    return response.status == 200
 
 
 def _answer(control: Control, guard: Guard, incoming: Incoming, entry: LogEntry, served: int) -> Response:
@@ -140,11 +190,13 @@ def _answer(control: Control, guard: Guard, incoming: Incoming, entry: LogEntry,
     try:
         verified = guard.check(token, now=control.now())
     except InvalidTokenError as error:
+        entry.error = "invalid_token"
         return _challenge(401, "invalid_token", error.summary, reason=error.reason)
     entry.client_id, entry.token_id = verified.client_id, verified.token_id
     if needed is None:
         return json_response(404, {"error": "not_found"})
     if not verified.has_scope(*needed):
+        entry.error = "insufficient_scope"
         return _challenge(403, "insufficient_scope", "the token lacks a scope", scope=" ".join(needed))
     members: dict[str, object] = {"client_id": verified.client_id, "token_id": verified.token_id}
     if incoming.path == "/hello":

@@ -12,8 +12,11 @@ from accredit.core.secret import Secret
 from accredit.core.strict import StrictError, check_scope_token
 from accredit.errors import ConfigurationError
 
+SECRET_METHODS: Final = ("client_secret_basic", "client_secret_post")
 #: The client authentication methods (IANA names) that the development server knows.
-AUTH_METHODS: Final = ("client_secret_basic", "client_secret_post")
+AUTH_METHODS: Final = (*SECRET_METHODS, "private_key_jwt")
+#: What an access token is: a JWT (RFC 9068), or a random text that says nothing (for introspection, RFC 7662).
+TOKEN_FORMATS: Final = ("jwt", "opaque")
 _CONTROLS: Final = frozenset(map(chr, [*range(0x20), 0x7F]))
 
 
@@ -28,20 +31,24 @@ class DevClient:
 
     Attributes:
         client_id: any characters but controls.
-        client_secret: its secret; a plain text is wrapped.
+        client_secret: its secret; a plain text is wrapped. Empty only for a client that uses ``private_key_jwt`` alone.
         scopes: the scopes it may ask for, and gets when it asks for none.
         audiences: the resources (RFC 8707) or audiences it may ask for, beside the default of the server.
         auth_methods: the authentication methods it may use.
         token_lifetime: seconds, or None for that of the server.
+        token_format: ``"jwt"`` or ``"opaque"``, or None for that of the server.
+        jwks: public keys (JWK members) for ``private_key_jwt`` (RFC 7523).
 
     """
 
     client_id: str
-    client_secret: Secret
+    client_secret: Secret = field(default_factory=lambda: Secret(""))
     scopes: tuple[str, ...] = ("orders:read", "orders:write")
     audiences: tuple[str, ...] = ()
-    auth_methods: tuple[str, ...] = AUTH_METHODS
+    auth_methods: tuple[str, ...] = SECRET_METHODS
     token_lifetime: int | None = None
+    token_format: str | None = None
+    jwks: tuple[Mapping[str, object], ...] = field(default=(), hash=False)
 
     def __post_init__(self) -> None:
         """Check every field.
@@ -52,13 +59,21 @@ class DevClient:
         """
         if isinstance(self.client_secret, str):
             object.__setattr__(self, "client_secret", Secret(self.client_secret))
-        for name, text in (("client_id", self.client_id), ("client_secret", self.client_secret.reveal())):
-            if not text or _CONTROLS & set(text):
+        if not self.auth_methods or not set(self.auth_methods) <= set(AUTH_METHODS):
+            _misused("clients.auth_methods", "unknown method", f"Use some of {', '.join(AUTH_METHODS)}.")
+        secret = self.client_secret.reveal()
+        needs_secret = bool(set(self.auth_methods) & set(SECRET_METHODS))
+        for name, text, needed in (("client_id", self.client_id, True), ("client_secret", secret, needs_secret)):
+            if (needed and not text) or _CONTROLS & set(text):
                 _misused(f"clients.{name}", "it is empty or holds control characters", "Give a plain text.")
         for scope in self.scopes:
             _check_scope(scope)
-        if not self.auth_methods or not set(self.auth_methods) <= set(AUTH_METHODS):
-            _misused("clients.auth_methods", "unknown method", f"Use some of {', '.join(AUTH_METHODS)}.")
+        if ("private_key_jwt" in self.auth_methods) != bool(self.jwks):
+            _misused("clients.jwks", "private_key_jwt and public keys go together", "Give both or none.")
+        if self.jwks:
+            _check_jwks(self.jwks)
+        if self.token_format not in {None, *TOKEN_FORMATS}:
+            _misused("clients.token_format", "unknown value", f"Use one of {', '.join(TOKEN_FORMATS)}.")
         _check_lifetime("clients.token_lifetime", self.token_lifetime)
 
 
@@ -77,6 +92,10 @@ class DevConfig:
         default_audience: the ``aud`` of a token for which no resource was asked.
         token_lifetime: seconds.
         basic_encoding: ``"percent"`` (RFC 6749, section 2.3.1), or ``"raw"`` to be like servers that do not decode.
+        token_format: ``"jwt"`` (RFC 9068) or ``"opaque"``.
+        accept_endpoint_audience: also accept client assertions whose audience is the token endpoint, as older clients
+            send it; otherwise the issuer alone is accepted.
+        faults_by_request: let a request ask for a fault of its own, by ``X-Accredit-Fault`` or ``accredit_fault``.
 
     """
 
@@ -86,6 +105,9 @@ class DevConfig:
     default_audience: str = "https://api.example"
     token_lifetime: int = 3600
     basic_encoding: str = "percent"
+    token_format: str = "jwt"  # noqa: S105 - the name of a format
+    accept_endpoint_audience: bool = False
+    faults_by_request: bool = False
 
     def __post_init__(self) -> None:
         """Check every field.
@@ -102,11 +124,20 @@ class DevConfig:
             _misused("default_audience", "it is empty", "Give the name of the protected API.")
         if self.basic_encoding not in {"percent", "raw"}:
             _misused("basic_encoding", "unknown value", "Use 'percent' or 'raw'.")
+        if self.token_format not in TOKEN_FORMATS:
+            _misused("token_format", "unknown value", f"Use one of {', '.join(TOKEN_FORMATS)}.")
+        for name in ("accept_endpoint_audience", "faults_by_request"):
+            if not isinstance(getattr(self, name), bool):
+                _misused(name, "it must be true or false", "Give one of them.")
         _check_lifetime("token_lifetime", self.token_lifetime)
 
     def client(self, client_id: str) -> DevClient | None:
         """Return the client of that id, or None."""
         return next((client for client in self.clients if client.client_id == client_id), None)
+
+    def audiences(self) -> tuple[str, ...]:
+        """Return every audience that some token may have, the default first."""
+        return tuple(dict.fromkeys((self.default_audience, *(name for c in self.clients for name in c.audiences))))
 
     def scopes(self) -> tuple[str, ...]:
         """Return every scope that some client may have, in order."""
@@ -144,9 +175,12 @@ def config_to_mapping(config: DevConfig) -> dict[str, object]:
 
 def _client_from_mapping(members: Mapping[str, object]) -> DevClient:
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in members.items()}
-    secret = values.get("client_secret")
+    keys_only = values.get("auth_methods") == ("private_key_jwt",)
+    secret = values.get("client_secret", "" if keys_only else None)
     if not isinstance(secret, str) or not isinstance(values.get("client_id"), str):
         _misused("clients", "client_id and client_secret must be texts", "Give both for each client.")
+    if not all(isinstance(key, Mapping) for key in values.get("jwks", ())):  # type: ignore[attr-defined]  # a tuple now
+        _misused("clients.jwks", "it must be a list of objects", "Give the members of each public key.")
     values["client_secret"] = Secret(secret)
     try:
         return DevClient(**values)  # type: ignore[arg-type]
@@ -166,6 +200,9 @@ class Place:
         certfile: PEM certificate (chain) for https, or None for http.
         keyfile: PEM private key of the certificate.
         for_tests: the user knows that this server is for tests, and overrides the two refusals below.
+        web: serve the page, for people on this machine only.
+        state: file that keeps keys and tokens over a restart, or None to forget them.
+        log_json: file that gets each request as a line of JSON, ``"-"`` for standard output, or None.
         environment: the environment variables of the process.
 
     """
@@ -176,6 +213,9 @@ class Place:
     certfile: str | None = None
     keyfile: str | None = None
     for_tests: bool = False
+    web: bool = False
+    state: str | None = None
+    log_json: str | None = None
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def check(self) -> None:
@@ -190,9 +230,10 @@ class Place:
             if not is_loopback(self.host):
                 _misused("host", "it is not a loopback address", advice)
             variables = {name: value.strip().lower() for name, value in self.environment.items()}
-            if variables.get("PROD", "") not in {"", "0", "false", "no"}:
-                _misused("PROD", "this environment is production", advice)
-            for name in ("ENVIRONMENT", "ENV", "APP_ENV"):
+            for name in ("PROD", "PRODUCTION"):
+                if variables.get(name, "") not in {"", "0", "false", "no", "off"}:
+                    _misused(name, "this environment is production", advice)
+            for name in ("ENVIRONMENT", "ENV", "APP_ENV", "DEPLOY_ENV", "NODE_ENV", "DJANGO_ENV", "FLASK_ENV"):
                 if variables.get(name) in {"production", "prod"}:
                     _misused(name, "this environment is production", advice)
         if (self.certfile is None) != (self.keyfile is None):
@@ -228,6 +269,21 @@ def _check_scope(scope: str) -> None:
     else:
         return
     _misused("clients.scopes", "a scope holds a character that RFC 6749, appendix A.4 does not allow", "Rename it.")
+
+
+def _check_jwks(keys: tuple[Mapping[str, object], ...]) -> None:
+    # Here and not above: a configuration without keys can be written where pyca/cryptography is missing.
+    from accredit.core.jose import JwkError, import_public_jwk
+
+    fault = ""
+    for key in keys:
+        try:
+            if import_public_jwk(key).had_private_part:
+                fault = "a key has a private part"
+        except JwkError as error:
+            fault = str(error)
+    if fault:
+        _misused("clients.jwks", f"a key cannot be used: {fault}", "Give public keys that verify signatures.")
 
 
 def _check_lifetime(key: str, seconds: int | None) -> None:

@@ -12,41 +12,42 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from accredit.core.jose import sign_jws
-from accredit.core.messages import Response
-from accredit.devserver.core import Authority, json_response
+from accredit.devserver.core import Authority
+from accredit.devserver.faults import GARBAGE, Fault, make_fault
 from accredit.devserver.keys import new_signing_key
 from accredit.devserver.log import RequestLog
+from accredit.devserver.state import StateFile
 
-#: What `garbage` can answer instead of a token: (content type, body).
-GARBAGE: Final[Mapping[str, tuple[str, bytes]]] = {
-    "html": ("text/html; charset=utf-8", b"<!doctype html><title>Sign in</title><form>...</form>"),
-    "empty": ("application/json", b""),
-    "not_json": ("application/json", b"{access_token: yes"),
-    "list": ("application/json", b"[]"),
-    "duplicate": ("application/json", b'{"access_token":"one","access_token":"two","token_type":"Bearer"}'),
-    "no_token": ("application/json", b'{"token_type":"Bearer","expires_in":60}'),
-    "control_character": ("application/json", b'{"access_token":"a\\nb","token_type":"Bearer","expires_in":60}'),
-    "bad_expiry": ("application/json", b'{"access_token":"abc","token_type":"Bearer","expires_in":"soon"}'),
-    "no_type": ("application/json", b'{"access_token":"abc","expires_in":60}'),
-    "huge": ("application/json", b'{"access_token":"' + b"a" * (2 * 1024 * 1024) + b'","token_type":"Bearer"}'),
-    "deep": ("application/json", b"[" * 100_000),
-}
+__all__ = ["GARBAGE", "Control", "Fault", "Note", "encode"]
+
+#: Commands that change nothing which the page shows.
+_READS: Final = frozenset(
+    {
+        "requests", "count", "waiting", "wait_for_waiting", "wait_for_requests", "wait_for_page", "signing_keys",
+        "sign",
+    }
+)  # fmt: skip
+#: A century: times stay within what a token can say.
+_MAX_OFFSET: Final = 100 * 366 * 86400.0
+
+_MAX_NOTES: Final = 20
+_MAX_NOTE: Final = 2000
 
 
-@dataclass(slots=True)
-class Fault:
-    """A planned answer instead of the real one.
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What whoever uses the server has to say on its page.
 
     Attributes:
-        response: what to answer.
-        remaining: for how many requests; None until reset.
-        truncate: announce the whole body, send half of it and break the connection.
+        title: a few words.
+        text: a sentence.
+        items: (whether it is good, None when that is open; a sentence) pairs.
 
     """
 
-    response: Response
-    remaining: int | None = None
-    truncate: bool = False
+    title: str
+    text: str
+    items: tuple[tuple[bool | None, str], ...] = ()
 
 
 @dataclass(slots=True)
@@ -58,6 +59,10 @@ class Control:
         admin_token: what the admin API demands.
         log: the request log.
         clock: returns seconds since the epoch.
+        state: the file that survives a restart, or None.
+        page_key: what opens the page in a browser.
+        notes: what is said on the page, by its key.
+        version: grows with whatever the page shows.
 
     """
 
@@ -65,7 +70,12 @@ class Control:
     admin_token: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)
     log: RequestLog = field(default_factory=RequestLog)
     clock: Callable[[], float] = time.time
+    state: StateFile | None = None
+    page_key: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)
+    notes: dict[str, Note] = field(default_factory=dict)
+    version: int = 0
     _offset: float = 0.0
+    _page_seen: asyncio.Event = field(default_factory=asyncio.Event)
     _faults: dict[tuple[str, str], Fault] = field(default_factory=dict)
     _latency: dict[str, float] = field(default_factory=dict)
     _closing: asyncio.Event = field(default_factory=asyncio.Event)
@@ -77,12 +87,62 @@ class Control:
         """Return the time of the server: seconds since the epoch, plus what it was advanced by."""
         return self.clock() + self._offset
 
+    @property
+    def offset(self) -> float:
+        """By how many seconds the clock was advanced."""
+        return self._offset
+
+    @property
+    def faults(self) -> dict[tuple[str, str], Fault]:
+        """The planned faults by server and path."""
+        return self._faults
+
+    @property
+    def latencies(self) -> dict[str, float]:
+        """The delays in seconds: of ``as``, ``api``, and ``client:ID``."""
+        return {place: seconds for place, seconds in self._latency.items() if seconds > 0}
+
+    def held(self) -> list[str]:
+        """Return at which servers requests are held: ``as``, ``api``."""
+        return [server for server, gate in self._gates.items() if not gate.is_set()]
+
+    @property
+    def closing(self) -> bool:
+        """Whether the server stops."""
+        return self._closing.is_set()
+
     # ---- what the applications ask --------------------------------------------------------------------------
 
     async def arrived(self) -> None:
-        """Wake up those who wait for a number of requests."""
+        """Wake up those who wait for a number of requests, or for anything new on the page."""
         async with self._changed:
+            self.version += 1
             self._changed.notify_all()
+
+    def commit(self) -> bool:
+        """Write what has to survive a restart; return False when it could not be written."""
+        return self.state is None or self.state.flush()
+
+    async def pause(self, seconds: float) -> None:
+        """Wait that long (seconds), or until the server stops."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._closing.wait()
+        except TimeoutError:
+            pass
+
+    async def news(self, version: int, seconds: float) -> int:
+        """Return the version once it is beyond ``version``, or after that many seconds, or when the server stops."""
+        try:
+            async with asyncio.timeout(seconds), self._changed:
+                await self._changed.wait_for(lambda: self.version > version or self.closing)
+        except TimeoutError:
+            pass
+        return self.version
+
+    def page_opened(self) -> None:
+        """Take note that somebody looks at the page."""
+        self._page_seen.set()
 
     async def detain(self, server: str, client_id: str | None, gone: Callable[[], Awaitable[None]]) -> bool:
         """Hold a request at the gate, then for the latency; other requests go on.
@@ -106,8 +166,11 @@ class Control:
             finally:
                 self._waiting[server] -= 1
                 await self.arrived()
-        seconds = self._latency.get(f"client:{client_id}", self._latency.get(server, 0.0))
-        return here and (seconds <= 0 or await _first(self._closing.wait(), gone(), seconds))
+        return here and await self.delay(self._latency.get(f"client:{client_id}", self._latency.get(server, 0.0)), gone)
+
+    async def delay(self, seconds: float, gone: Callable[[], Awaitable[None]]) -> bool:
+        """Wait that long (seconds), or until the server stops; return whether the client is still there."""
+        return seconds <= 0 or await _first(self._closing.wait(), gone(), seconds)
 
     def fault(self, server: str, path: str) -> Fault | None:
         """Take the planned fault for this request, if there is one."""
@@ -127,6 +190,8 @@ class Control:
         self._closing.set()
         for gate in self._gates.values():
             gate.set()
+        if self.state is not None:
+            self.state.flush()
 
     # ---- commands: each is a method `do_NAME` with JSON arguments and a JSON result --------------------------
 
@@ -142,7 +207,13 @@ class Control:
         if method is None:
             raise LookupError(name)
         result = method(**arguments)
-        return await result if isinstance(result, Awaitable) else result
+        result = await result if isinstance(result, Awaitable) else result
+        if not self.commit():
+            msg = "the state file cannot be written"
+            raise ValueError(msg)
+        if name not in _READS:
+            await self.arrived()
+        return result
 
     def do_set_token_lifetime(self, *, seconds: int | None) -> None:
         """Set the lifetime of tokens issued from now on; None for the configured one."""
@@ -166,29 +237,30 @@ class Control:
         times: int | None,
     ) -> None:
         """Plan a fault for one path, or for ``*``."""
-        if body is not None:
-            raw = body.encode()
-            response = Response(status, (("content-length", str(len(raw))),), raw)
-        elif error is not None or status >= 400:
-            response = json_response(status, {"error": error or "server_error"}, ("cache-control", "no-store"))
-        else:
-            response = Response(status, (("content-length", "0"),))
-        extra = [(name.lower(), value) for name, value in headers]
-        if retry_after is not None:
-            extra.append(("retry-after", retry_after))
-        self._plan(server, path, dataclasses.replace(response, headers=(*response.headers, *extra)), times, truncate)
+        fault = make_fault(
+            status=status,
+            error=error,
+            retry_after=retry_after,
+            headers=headers,
+            body=body,
+            truncate=truncate,
+            times=times,
+        )
+        self._plan(server, path, fault)
 
     def do_garbage(self, *, kind: str, path: str, times: int | None) -> None:
         """Answer 200 with nonsense."""
-        content_type, body = GARBAGE[kind]
-        headers = (("content-type", content_type), ("content-length", str(len(body))))
-        self._plan("as", path, Response(200, headers, body), times, truncate=False)
+        self._plan("as", path, make_fault(garbage=kind, times=times))
 
-    def _plan(self, server: str, path: str, response: Response, times: int | None, truncate: bool) -> None:  # noqa: FBT001
-        if times is not None and times < 1:
+    def do_inject(self, *, server: str, path: str, **plan: Any) -> None:
+        """Plan a fault of any kind for one path, or for ``*``."""
+        self._plan(server, path, make_fault(**plan))
+
+    def _plan(self, server: str, path: str, fault: Fault) -> None:
+        if fault.remaining is not None and fault.remaining < 1:
             self._faults.pop((server, path), None)
         else:
-            self._faults[server, path] = Fault(response, times, truncate)
+            self._faults[server, path] = fault
 
     def do_recover(self) -> None:
         """End every fault and latency."""
@@ -214,14 +286,47 @@ class Control:
 
     def do_rotate_key(self, *, forget_old: bool) -> str:
         """Sign with a new key; return its key id."""
-        key = new_signing_key()
-        self.authority.rotate(key, forget_old=forget_old)
-        return key.kid or ""
+        return self.authority.rotate(new_signing_key(), forget_old=forget_old).kid or ""
+
+    def do_stage_key(self) -> str:
+        """Publish the next key ahead of its use; return its key id."""
+        self.authority.ring.stage(new_signing_key())
+        return next(entry.key.kid or "" for entry in self.authority.ring.entries if entry.role == "next")
 
     def do_advance_clock(self, *, seconds: float) -> float:
         """Move the clock of the server and the API; return the new time."""
-        self._offset += float(seconds)
+        offset = self._offset + float(seconds)
+        if not abs(offset) <= _MAX_OFFSET:
+            msg = "the clock cannot be moved that far"
+            raise ValueError(msg)
+        self.set_offset(offset)
         return self.now()
+
+    def do_reset_clock(self) -> float:
+        """Put the clock right; return the time."""
+        self.set_offset(0.0)
+        return self.now()
+
+    def set_offset(self, seconds: float) -> None:
+        """Set by how much the clock is ahead, in seconds."""
+        self._offset = seconds
+        self.authority.record("setting", "clock_offset", seconds)
+
+    def do_note(self, *, key: str, title: str, text: str, items: list[list[Any]]) -> None:
+        """Say something on the page; the same key replaces what was said."""
+        said = tuple((None if good is None else bool(good), str(line)[:_MAX_NOTE]) for good, line in items[:100])
+        self.notes[str(key)[:100]] = Note(str(title)[:200], str(text)[:_MAX_NOTE], said)
+        while len(self.notes) > _MAX_NOTES:
+            del self.notes[next(iter(self.notes))]
+
+    async def do_wait_for_page(self, *, timeout: float) -> bool:  # noqa: ASYNC109
+        """Return whether somebody has looked at the page, at the latest after ``timeout`` seconds."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self._page_seen.wait()
+        except TimeoutError:
+            pass
+        return self._page_seen.is_set()
 
     def do_hold(self, *, server: str) -> None:
         """Hold the requests that arrive from now on."""

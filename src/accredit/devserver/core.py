@@ -6,24 +6,32 @@ section 4.4; RFC 8707; RFC 9068), revocation (RFC 7009), introspection (RFC 7662
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
-from accredit.core.access_token import AccessTokenPolicy, VerifiedToken, verify_access_token
-from accredit.core.jose import SigningKey, import_public_jwk, sign_jws
+from accredit.core.access_token import AccessTokenPolicy, VerifiedToken, validate_access_token, verify_access_token
+from accredit.core.jose import ALGORITHMS, SigningKey, import_public_jwk, sign_jws
 from accredit.core.jwks import KeySet
 from accredit.core.messages import Response
 from accredit.core.strict import StrictError, check_scope_token
-from accredit.devserver.config import DevClient, DevConfig, is_absolute_uri
+from accredit.devserver.assertions import check_assertion
+from accredit.devserver.config import AUTH_METHODS, SECRET_METHODS, DevClient, DevConfig, is_absolute_uri
 from accredit.devserver.forms import Form, Incoming, Problem, authenticate, invalid_client, one, parse_form
+from accredit.devserver.keys import KeyRing, RingKey
+from accredit.devserver.ledger import IssuedToken, Ledger, digest_of
 from accredit.errors import InvalidTokenError
 
 _NO_STORE: Final = (("cache-control", "no-store"), ("pragma", "no-cache"))
-_MAX_KEYS: Final = 20
-_MAX_DENIED: Final = 100_000
 _MAX_REMEMBERED: Final = 1000
+_NO_TWIST: Final[frozenset[str]] = frozenset()
+#: What can be wrong with a token or a document on demand.
+TWISTS: Final = ("expired_key", "wrong_issuer")
+
+#: (kind, key, value): what a state file keeps of a change; the value None takes the entry away.
+Record = Callable[[str, str, object], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,21 +42,33 @@ class Outcome:
         response: what to send.
         client_id: the authenticated client, or None.
         token_id: the ``jti`` of the token that was issued, or None.
+        error: the error code that was answered, or None.
 
     """
 
     response: Response
     client_id: str | None = None
     token_id: str | None = None
+    error: str | None = None
 
 
-@dataclass(slots=True)
+def _forget(_kind: str, _key: str, _value: object) -> None:
+    """Keep nothing: there is no state file."""
+
+
 class Authority:
     """An authorization server without I/O: requests go in, responses come out.
 
-    Attributes:
+    Args:
         config: its configuration; ``issuer`` must be set.
         keys: its signing keys, the current one first; older ones stay published.
+        unpublished: a key that is on no list, for tokens of an expired key; or None.
+        record: is told each change that has to survive a restart.
+
+    Attributes:
+        config: its configuration.
+        ring: its signing keys.
+        ledger: what it remembers of the tokens it issued.
         token_lifetime: seconds, instead of the configured one; or None.
         omit_expires_in: leave ``expires_in`` out of the answers.
         omit_scope: leave ``scope`` out of the answers.
@@ -56,58 +76,106 @@ class Authority:
 
     """
 
-    config: DevConfig
-    keys: list[SigningKey] = field(repr=False)
-    token_lifetime: int | None = None
-    omit_expires_in: bool = False
-    omit_scope: bool = False
-    same_token: bool = False
-    _issued: int = 0
-    _denied: dict[str, None] = field(default_factory=dict, repr=False)
-    _denied_before: dict[str, int] = field(default_factory=dict, repr=False)
-    _remembered: dict[tuple[object, ...], tuple[str, int, str]] = field(default_factory=dict, repr=False)
+    def __init__(
+        self,
+        config: DevConfig,
+        keys: Sequence[SigningKey],
+        *,
+        unpublished: SigningKey | None = None,
+        record: Record = _forget,
+    ) -> None:
+        """Start with nothing issued."""
+        self.config: DevConfig = config
+        self.ring: KeyRing = KeyRing(keys, self._key_changed)
+        self.ledger: Ledger = Ledger()
+        self.token_lifetime: int | None = None
+        self.omit_expires_in: bool = False
+        self.omit_scope: bool = False
+        self.same_token: bool = False
+        self.record: Record = record
+        self._unpublished = unpublished
+        self._remembered: dict[tuple[object, ...], tuple[str, IssuedToken]] = {}
 
     # ---- switches -------------------------------------------------------------------------------------------
 
-    def rotate(self, key: SigningKey, *, forget_old: bool = False) -> None:
-        """Sign with ``key`` from now on; old keys stay in the JWKS unless ``forget_old``."""
-        self.keys = [key] if forget_old else [key, *self.keys][:_MAX_KEYS]
+    @property
+    def keys(self) -> tuple[SigningKey, ...]:
+        """The published keys, the current one first."""
+        return tuple(entry.key for entry in self.ring.entries)
+
+    def rotate(self, key: SigningKey, *, forget_old: bool = False) -> SigningKey:
+        """Sign with the staged key, else with ``key``, from now on; return the one that signs.
+
+        The old one stays in the JWKS until the last token it signed has expired, unless ``forget_old``.
+        """
         self._remembered.clear()
+        return self.ring.rotate(key, forget_old=forget_old)
 
     def revoke_client(self, client_id: str) -> None:
         """Revoke every token that was issued to the client so far."""
-        self._denied_before[client_id] = self._issued
+        self.ledger.deny_before(client_id, self.ledger.issued)
+        self.record("denied_before", client_id, self.ledger.issued)
 
     def revoke_token_id(self, token_id: str) -> None:
         """Revoke the token with that ``jti``."""
-        self._denied[token_id] = None
-        while len(self._denied) > _MAX_DENIED:
-            del self._denied[next(iter(self._denied))]
+        self.ledger.deny(token_id)
+        self.record("denied", token_id, True)
 
     def is_revoked(self, token: VerifiedToken) -> bool:
         """Tell whether the (verified) token was revoked."""
-        # Every jti starts with its serial number: "all tokens so far" needs neither a list nor a clock.
-        serial = (token.token_id or "").partition(".")[0]
-        number = int(serial) if serial.isascii() and serial.isdigit() and len(serial) < 20 else 0
-        return token.token_id in self._denied or number <= self._denied_before.get(token.client_id or "", -1)
+        return self.ledger.is_denied(token.token_id or "", token.client_id or "")
 
     def key_set(self) -> KeySet:
         """Return the published keys, as a verifier would import them."""
         return KeySet(tuple(import_public_jwk(key.public_jwk) for key in self.keys))
 
+    def policy(self, *, forever: bool = False) -> AccessTokenPolicy:
+        """Return what the protected API demands; ``forever``: of tokens that may have expired."""
+        return AccessTokenPolicy(
+            issuer=self.config.issuer,
+            audience=self.config.audiences(),
+            algorithms=("ES256",),
+            # Server and API have one clock: a token is refused in the very second it expires.
+            leeway=float("inf") if forever else 0,
+            allow_long_leeway=forever,
+        )
+
+    def opaque_token(self, token: str, *, now: float, forever: bool = False) -> VerifiedToken | None:
+        """Return what an opaque token of this server stands for, None when it is none.
+
+        Raises:
+            InvalidTokenError: it has expired.
+
+        """
+        issued = self.ledger.find(token)
+        if issued is None or issued.token_format == "jwt":  # noqa: S105 - the name of a format
+            return None
+        claims = issued.claims(self.config.issuer)
+        return validate_access_token({"typ": "at+jwt"}, claims, self.policy(forever=forever), now=now)
+
     # ---- requests -------------------------------------------------------------------------------------------
 
-    def handle(self, incoming: Incoming, *, now: float, random_id: str) -> Outcome:
+    def handle(
+        self,
+        incoming: Incoming,
+        *,
+        now: float,
+        random_id: str,
+        random_value: str = "",
+        twist: Collection[str] = _NO_TWIST,
+    ) -> Outcome:
         """Answer a request; never raises, whatever was sent.
 
         Args:
             incoming: the request.
             now: seconds since the epoch.
             random_id: fresh randomness of at least 128 bits, URL-safe: it becomes part of a token id.
+            random_value: as much again: it becomes an opaque token. Without it, none is issued.
+            twist: what shall be wrong with the answer, of :data:`TWISTS`.
 
         """
         base = self.config.issuer_path
-        routes: dict[str, tuple[str, Callable[[Incoming, float, str], Outcome]]] = {
+        routes: dict[str, tuple[str, Callable[[_Request], Outcome]]] = {
             f"/.well-known/oauth-authorization-server{base}": ("GET", self._metadata),
             f"{base}/.well-known/openid-configuration": ("GET", self._openid_metadata),
             f"{base}/jwks": ("GET", self._jwks),
@@ -121,12 +189,15 @@ class Authority:
         method, answer = route
         if incoming.method != method and not (method == "GET" and incoming.method == "HEAD"):
             return Outcome(json_response(405, {"error": "method_not_allowed"}, ("allow", method)))
-        return answer(incoming, now, random_id)
+        self.ring.prune(now)
+        return answer(_Request(incoming, now, random_id, random_value, frozenset(twist)))
 
-    def _document(self) -> dict[str, object]:
-        issuer, methods = (self.config.issuer, ["client_secret_basic", "client_secret_post"])
-        return {
-            "issuer": issuer,
+    def _document(self, request: _Request) -> dict[str, object]:
+        issuer = self.config.issuer
+        signing = any(client.jwks for client in self.config.clients)
+        methods = list(AUTH_METHODS if signing else SECRET_METHODS)
+        document: dict[str, object] = {
+            "issuer": f"{issuer}/other" if "wrong_issuer" in request.twist else issuer,
             "token_endpoint": f"{issuer}/token",
             "jwks_uri": f"{issuer}/jwks",
             "revocation_endpoint": f"{issuer}/revoke",
@@ -134,24 +205,26 @@ class Authority:
             "response_types_supported": [],
             "grant_types_supported": ["client_credentials"],
             "scopes_supported": list(self.config.scopes()),
-            "token_endpoint_auth_methods_supported": methods,
-            "revocation_endpoint_auth_methods_supported": methods,
-            "introspection_endpoint_auth_methods_supported": methods,
         }
+        for endpoint in ("token", "revocation", "introspection"):
+            document[f"{endpoint}_endpoint_auth_methods_supported"] = methods
+            if signing:
+                document[f"{endpoint}_endpoint_auth_signing_alg_values_supported"] = sorted(ALGORITHMS)
+        return document
 
-    def _metadata(self, _incoming: Incoming, _now: float, _random_id: str) -> Outcome:
-        return Outcome(json_response(200, self._document()))
+    def _metadata(self, request: _Request) -> Outcome:
+        return Outcome(json_response(200, self._document(request)))
 
-    def _openid_metadata(self, _incoming: Incoming, _now: float, _random_id: str) -> Outcome:
-        algorithm = self.keys[0].algorithm
+    def _openid_metadata(self, request: _Request) -> Outcome:
+        algorithm = self.ring.current.key.algorithm
         extra = {"subject_types_supported": ["public"], "id_token_signing_alg_values_supported": [algorithm]}
-        return Outcome(json_response(200, {**self._document(), **extra}))
+        return Outcome(json_response(200, {**self._document(request), **extra}))
 
-    def _jwks(self, _incoming: Incoming, _now: float, _random_id: str) -> Outcome:
+    def _jwks(self, _request: _Request) -> Outcome:
         return Outcome(json_response(200, {"keys": [dict(key.public_jwk) for key in self.keys]}))
 
-    def _token(self, incoming: Incoming, now: float, random_id: str) -> Outcome:
-        form, client = self._who(incoming)
+    def _token(self, request: _Request) -> Outcome:
+        form, client = self._who(request)
         if isinstance(client, Problem):
             return refusal(client)
         grant = one(form, "grant_type")
@@ -165,45 +238,54 @@ class Authority:
         audience = self._granted_audience(client, form)
         if isinstance(audience, Problem):
             return refusal(audience, client.client_id)
-        return self._issue(client, scope, audience, int(now), random_id)
+        return self._issue(client, scope, audience, request)
 
     def _issue(
-        self, client: DevClient, scope: tuple[str, ...], audience: tuple[str, ...], now: int, random_id: str
+        self, client: DevClient, scope: tuple[str, ...], audience: tuple[str, ...], request: _Request
     ) -> Outcome:
+        now = int(request.now)
         wish = (client.client_id, frozenset(scope), frozenset(audience))
-        known = self._remembered.get(wish) if self.same_token else None
-        if known is not None and known[1] > now:
-            token, expires_at, token_id = known
+        known = self._remembered.get(wish) if self.same_token and not request.twist else None
+        if known is not None and known[1].expires_at > now:
+            token, issued = known
         else:
-            self._issued += 1
-            token_id = f"{self._issued}.{random_id}"
-            expires_at = now + (self.token_lifetime or client.token_lifetime or self.config.token_lifetime)
-            claims: dict[str, object] = {
-                "iss": self.config.issuer,
-                # Namespaced, so that no client can be registered under the name of a user (RFC 9068, section 5).
-                "sub": f"client:{client.client_id}",
-                "client_id": client.client_id,
-                "aud": audience[0] if len(audience) == 1 else list(audience),
-                "iat": now,
-                "exp": expires_at,
-                "jti": token_id,
-                "scope": " ".join(scope),
-            }
-            if not scope:
-                del claims["scope"]
-            token = sign_jws(json.dumps(claims).encode(), self.keys[0], header={"typ": "at+jwt"})
-            self._remembered[wish] = (token, expires_at, token_id)
+            token, issued = self._make(client, scope, audience, request)
+            self._remembered[wish] = (token, issued)
             while len(self._remembered) > _MAX_REMEMBERED:
                 del self._remembered[next(iter(self._remembered))]
         answer: dict[str, object] = {"access_token": token, "token_type": "Bearer"}
         if not self.omit_expires_in:
-            answer["expires_in"] = expires_at - now
+            answer["expires_in"] = issued.expires_at - now
         if scope and not self.omit_scope:
             answer["scope"] = " ".join(scope)
-        return Outcome(json_response(200, answer, *_NO_STORE), client.client_id, token_id)
+        return Outcome(json_response(200, answer, *_NO_STORE), client.client_id, issued.token_id)
 
-    def _revoke(self, incoming: Incoming, _now: float, _random_id: str) -> Outcome:
-        form, client = self._who(incoming)
+    def _make(
+        self, client: DevClient, scope: tuple[str, ...], audience: tuple[str, ...], request: _Request
+    ) -> tuple[str, IssuedToken]:
+        now = int(request.now)
+        expires_at = now + (self.token_lifetime or client.token_lifetime or self.config.token_lifetime)
+        token_id = f"{self.ledger.issued + 1}.{request.random_id}"
+        kind = client.token_format or self.config.token_format
+        issued = IssuedToken(token_id, client.client_id, scope, audience, now, expires_at, kind, "")
+        if kind == "opaque":
+            assert request.random_value, "an opaque token needs randomness of its own"
+            token = request.random_value
+        else:
+            issuer = self.config.issuer
+            claims = issued.claims(f"{issuer}/other" if "wrong_issuer" in request.twist else issuer)
+            stray = self._unpublished if "expired_key" in request.twist else None
+            token = sign_jws(json.dumps(claims).encode(), stray or self.ring.current.key, header={"typ": "at+jwt"})
+            if stray is None:
+                self.ring.signed(expires_at)
+        issued = dataclasses.replace(issued, digest=digest_of(token))
+        for gone in self.ledger.add(issued):
+            self.record("token", gone, None)
+        self.record("token", token_id, {name: getattr(issued, name) for name in IssuedToken.__slots__})
+        return token, issued
+
+    def _revoke(self, request: _Request) -> Outcome:
+        form, client = self._who(request)
         if isinstance(client, Problem):
             return refusal(client)
         text = one(form, "token")
@@ -217,14 +299,14 @@ class Authority:
             self.revoke_token_id(token.token_id or "")
         return Outcome(Response(200, (*_NO_STORE, ("content-length", "0"))), client.client_id)
 
-    def _introspect(self, incoming: Incoming, now: float, _random_id: str) -> Outcome:
-        form, client = self._who(incoming)
+    def _introspect(self, request: _Request) -> Outcome:
+        form, client = self._who(request)
         if isinstance(client, Problem):
             return refusal(client)
         text = one(form, "token")
         if text is None:
             return refusal(Problem("invalid_request", "token is missing"), client.client_id)
-        token = self._verified(text, now)
+        token = self._verified(text, request.now)
         answer: dict[str, object] = {"active": False}
         if token is not None and not self.is_revoked(token):
             answer = {"active": True, "token_type": "Bearer", **token.claims}
@@ -232,11 +314,21 @@ class Authority:
 
     # ---- helpers --------------------------------------------------------------------------------------------
 
-    def _who(self, incoming: Incoming) -> tuple[Form, DevClient | Problem]:
-        form = parse_form(incoming)
+    def _who(self, request: _Request) -> tuple[Form, DevClient | Problem]:
+        form = parse_form(request.incoming)
         if isinstance(form, Problem):
             return {}, form
-        return form, authenticate(incoming, form, self.config)
+
+        def use(namespace: str, identifier: str, until: float) -> bool:
+            fresh = self.ledger.use(namespace, identifier, until=until, now=request.now)
+            if fresh:
+                self.record("used", json.dumps([namespace, identifier]), until)
+            return fresh
+
+        def assertion(form: Form) -> DevClient | Problem:
+            return check_assertion(form, self.config, now=request.now, use=use)
+
+        return form, authenticate(request.incoming, form, self.config, assertion)
 
     def _granted_audience(self, client: DevClient, form: Form) -> tuple[str, ...] | Problem:
         resources, audience = form.get("resource", ()), form.get("audience", ())
@@ -247,17 +339,26 @@ class Authority:
         return asked or (self.config.default_audience,)
 
     def _verified(self, text: str, now: float | None) -> VerifiedToken | None:
-        known = {audience for client in self.config.clients for audience in client.audiences}
-        policy = AccessTokenPolicy(
-            issuer=self.config.issuer,
-            audience=(self.config.default_audience, *sorted(known)),
-            leeway=0 if now is not None else float("inf"),
-            allow_long_leeway=True,
-        )
+        forever = now is None
         try:
-            return verify_access_token(text, self.key_set(), policy, now=now or 0)
+            opaque = self.opaque_token(text, now=now or 0, forever=forever)
+            return opaque or verify_access_token(text, self.key_set(), self.policy(forever=forever), now=now or 0)
         except InvalidTokenError:
             return None
+
+    def _key_changed(self, entry: RingKey, present: bool) -> None:  # noqa: FBT001 - the shape of a callback
+        self.record("key", entry.key.thumbprint, entry if present else None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """A request and what comes with it; see :meth:`Authority.handle`."""
+
+    incoming: Incoming
+    now: float
+    random_id: str
+    random_value: str
+    twist: frozenset[str]
 
 
 def _granted_scope(client: DevClient, asked: str | None) -> tuple[str, ...] | Problem:
@@ -285,7 +386,7 @@ def refusal(problem: Problem, client_id: str | None = None) -> Outcome:
     """Return an error response of the token endpoint (RFC 6749, section 5.2)."""
     members = {"error": problem.error, "error_description": problem.description}
     extra = (("www-authenticate", 'Basic realm="token", charset="UTF-8"'),) if problem.status == 401 else ()
-    return Outcome(json_response(problem.status, members, *_NO_STORE, *extra), client_id)
+    return Outcome(json_response(problem.status, members, *_NO_STORE, *extra), client_id, error=problem.error)
 
 
-__all__ = ["Authority", "Outcome", "invalid_client", "json_response", "refusal"]
+__all__ = ["TWISTS", "Authority", "Outcome", "Record", "invalid_client", "json_response", "refusal"]

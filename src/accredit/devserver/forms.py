@@ -7,7 +7,7 @@ import binascii
 import hashlib
 import hmac
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -31,6 +31,7 @@ class Incoming:
         path: without query.
         headers: name (lower case) and value pairs.
         body: its bytes, at most :data:`MAX_BODY_BYTES`.
+        query: what stands behind the ``?`` of the target.
 
     """
 
@@ -38,6 +39,7 @@ class Incoming:
     path: str
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     body: bytes = field(default=b"", repr=False)
+    query: str = field(default="", repr=False)
 
     def values(self, name: str) -> tuple[str, ...]:
         """Return the values of every field of that (lower case) name."""
@@ -104,12 +106,18 @@ def claimed_client_id(incoming: Incoming, config: DevConfig) -> str | None:
     return claimed if claimed is not None and config.client(claimed) is not None else None
 
 
-def authenticate(incoming: Incoming, form: Form, config: DevConfig) -> DevClient | Problem:
-    """Authenticate the client by exactly one method (RFC 6749, section 2.3)."""
+def authenticate(
+    incoming: Incoming, form: Form, config: DevConfig, assertion: Callable[[Form], DevClient | Problem]
+) -> DevClient | Problem:
+    """Authenticate the client by exactly one method (RFC 6749, section 2.3); ``assertion`` checks a signed one."""
     basic = _basic_credentials(incoming, config)
     if isinstance(basic, Problem):
         return basic
     client_id, secret = one(form, "client_id"), one(form, "client_secret")
+    if "client_assertion" in form or "client_assertion_type" in form:
+        if basic is not None or secret is not None:
+            return Problem("invalid_request", "the client used more than one authentication method")
+        return assertion(form)
     method = "client_secret_post"
     if basic is not None:
         if secret is not None:

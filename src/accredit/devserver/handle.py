@@ -23,6 +23,7 @@ class Switches(ABC):
         url: the origin of the authorization server.
         api_url: the origin of the protected API.
         admin_token: what the admin API demands in ``X-Admin-Token``.
+        page_link: opens the page of the server in a browser, and holds its key; empty without a page.
 
     """
 
@@ -31,6 +32,7 @@ class Switches(ABC):
     url: str
     api_url: str
     admin_token: str
+    page_link: str
 
     @abstractmethod
     def command(self, name: str, *, wait: float = 0.0, **arguments: object) -> Any:
@@ -67,12 +69,23 @@ class Switches(ABC):
         self.command("revoke_token_id", token_id=token_id)
 
     def rotate_key(self, *, forget_old: bool = False) -> str:
-        """Sign with a new key and return its key id; the old ones stay published unless ``forget_old``."""
+        """Sign with the staged key, else with a new one, and return its key id.
+
+        The old one stays published until the last token it signed has expired, unless ``forget_old``.
+        """
         return cast("str", self.command("rotate_key", forget_old=forget_old))
+
+    def stage_key(self) -> str:
+        """Publish the next key ahead of its use and return its key id; :meth:`rotate_key` begins to sign with it."""
+        return cast("str", self.command("stage_key"))
 
     def advance_clock(self, seconds: float) -> float:
         """Move the clock of server and API by that many seconds; return its new time."""
         return cast("float", self.command("advance_clock", seconds=seconds))
+
+    def reset_clock(self) -> float:
+        """Put the clock of server and API right; return the time."""
+        return cast("float", self.command("reset_clock"))
 
     def sign(self, claims: Mapping[str, object], *, header: Mapping[str, object] | None = None) -> str:
         """Return these claims signed with the current key, as a compact JWS; the server issues no such token itself."""
@@ -122,6 +135,61 @@ class Switches(ABC):
             headers=[list(pair) for pair in pairs],
             body=body,
             truncate=truncate,
+            times=times,
+        )
+
+    def inject(
+        self,
+        *,
+        status: int | None = None,
+        error: str | None = None,
+        retry_after: str | None = None,
+        garbage: str | None = None,
+        latency: float = 0.0,
+        truncate: bool = False,
+        drip: float = 0.0,
+        hang_up: bool = False,
+        expired_key: bool = False,
+        wrong_issuer: bool = False,
+        times: int | None = None,
+        path: str = "/token",
+        server: Side = "as",
+    ) -> None:
+        """Plan a fault of any kind; what is not named stays as it truly is.
+
+        Args:
+            status: answer with this HTTP status instead of the truth.
+            error: the ``error`` member of that answer.
+            retry_after: the ``Retry-After`` field, verbatim (with status 503 unless another is given).
+            garbage: answer 200 with nonsense: a key of :data:`accredit.devserver.control.GARBAGE`.
+            latency: seconds before the answer.
+            truncate: break the connection in the middle of the body.
+            drip: seconds between one byte of the body and the next.
+            hang_up: close the connection instead of answering.
+            expired_key: sign the token with a key that is no longer published.
+            wrong_issuer: put another issuer into the token, or into the metadata.
+            times: for how many requests; None until :meth:`recover`; 0 ends it.
+            path: the path concerned, or ``"*"`` for all.
+            server: the authorization server or the API.
+
+        Raises:
+            ValueError: a value is out of bounds (RuntimeError when the server is a process of its own).
+
+        """
+        twist = [name for name, on in (("expired_key", expired_key), ("wrong_issuer", wrong_issuer)) if on]
+        self.command(
+            "inject",
+            server=server,
+            path=self._path(path, server),
+            status=status,
+            error=error,
+            retry_after=retry_after,
+            garbage=garbage,
+            latency=latency,
+            truncate=truncate,
+            drip=drip,
+            hang_up=hang_up,
+            twist=twist,
             times=times,
         )
 
@@ -188,6 +256,24 @@ class Switches(ABC):
     def clear_log(self) -> None:
         """Forget the log."""
         self.command("clear_log")
+
+    # ---- the page -------------------------------------------------------------------------------------------
+
+    def note(self, key: str, title: str, text: str = "", items: Sequence[tuple[bool | None, str]] = ()) -> None:
+        """Say something on the page of the server; the same key replaces what was said before.
+
+        Args:
+            key: what it is known by.
+            title: a few words.
+            text: a sentence.
+            items: sentences, each with whether it is good, or None when that is open.
+
+        """
+        self.command("note", key=key, title=title, text=text, items=[list(item) for item in items])
+
+    def wait_for_page(self, *, timeout: float) -> bool:
+        """Wait until somebody has opened the page, at most ``timeout`` seconds; return whether somebody has."""
+        return cast("bool", self.command("wait_for_page", wait=timeout, timeout=timeout))
 
     def _path(self, path: Any, server: Side | None) -> Any:
         """Put the path of the issuer before the endpoints that live below it."""

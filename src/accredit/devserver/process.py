@@ -38,6 +38,9 @@ class DevServerProcess(Switches):
         certfile: str | None = None,
         keyfile: str | None = None,
         for_tests: bool = False,
+        web: bool = False,
+        state: str | None = None,
+        log_json: str | None = None,
     ) -> None:
         """Keep the settings; nothing runs yet."""
         self._given: DevConfig = config or DevConfig()
@@ -50,6 +53,12 @@ class DevServerProcess(Switches):
             self._options += ["--keyfile", keyfile]
         if for_tests:
             self._options.append("--i-know-this-is-for-tests")
+        if web:
+            self._options.append("--web")
+        if state is not None:
+            self._options += ["--state", state]
+        if log_json is not None:
+            self._options += ["--log-json", log_json]
         self._child: subprocess.Popen[str] | None = None
 
     def start(self) -> Self:
@@ -87,6 +96,7 @@ class DevServerProcess(Switches):
         self.url: str = report["url"]
         self.api_url: str = report["api_url"]
         self.admin_token: str = report["admin_token"]
+        self.page_link: str = report["page_link"]
         return self
 
     @property

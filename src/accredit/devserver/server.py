@@ -7,19 +7,23 @@ import dataclasses
 import logging
 import os
 import socket
+import sys
 import threading
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TextIO
 
-from accredit.core.access_token import AccessTokenPolicy
 from accredit.devserver.api import Guard, protected_api
 from accredit.devserver.app import Application, Receive, Scope, Send, authorization_server
 from accredit.devserver.config import DevConfig, Place
+from accredit.devserver.connections import Protocol
 from accredit.devserver.control import Control
 from accredit.devserver.core import Authority
 from accredit.devserver.handle import Switches
 from accredit.devserver.keys import new_signing_key
+from accredit.devserver.log import LogEntry
+from accredit.devserver.state import StateFile
+from accredit.devserver.web import WebPage, allowed_origins
 
 try:
     import uvicorn
@@ -57,28 +61,52 @@ class Runtime:
         """
         place.check()
         self._place = place
-        self._sockets = [_listen(place.host, place.port)]
+        self._sockets: list[socket.socket] = []
+        self._log: _JsonLines | None = None
+        state = None if place.state is None else StateFile(place.state)
         try:
-            self._sockets.append(_listen(place.host, place.api_port))
-        except OSError:
+            self._open(config, place, state)
+        except BaseException:
             self.close_sockets()
+            if state is not None:
+                state.close()
             raise
+
+    def _open(self, config: DevConfig, place: Place, state: StateFile | None) -> None:
+        # Tokens name their issuer, and the issuer its port: what is kept over a restart is worth nothing on another.
+        ports = (state.setting("ports") if state is not None else None) or [0, 0]
+        self._sockets.append(_listen(place.host, place.port or ports[0]))
+        self._sockets.append(_listen(place.host, place.api_port or ports[1]))
         scheme = "https" if place.certfile else "http"
         host = f"[{place.host}]" if ":" in place.host else place.host
         urls = [f"{scheme}://{host}:{sock.getsockname()[1]}" for sock in self._sockets]
         self.url: str = urls[0]
         self.api_url: str = urls[1]
         self.config: DevConfig = dataclasses.replace(config, issuer=config.issuer or f"{self.url}{config.issuer_path}")
-        self.control: Control = Control(Authority(self.config, [new_signing_key()]))
+        authority = Authority(self.config, [new_signing_key()], unpublished=new_signing_key())
+        self.control: Control = Control(authority, state=state)
+        if state is not None:
+            authority.record = state.record
+            state.restore(authority)
+            self.control.set_offset(float(state.setting("clock_offset") or 0.0))
+            state.record("setting", "ports", [sock.getsockname()[1] for sock in self._sockets])
+            state.sweep(self.control.now())
+        if place.log_json is not None:
+            self._log = _JsonLines(place.log_json)
+            self.control.log.on_end = self._log
+        origins = allowed_origins(scheme, place.host, self._sockets[0].getsockname()[1])
+        self._page = WebPage(self.control, origins, self.api_url) if place.web else None
+        self.page_link: str = self._page.link(self.url) if self._page is not None else ""
         self.loop: asyncio.AbstractEventLoop | None = None
         self._uvicorn: _Uvicorn | None = None
+        self._farewell: asyncio.Task[None] | None = None
 
     async def serve(self, ready: Callable[[], None]) -> None:
         """Serve until :meth:`stop`; call ``ready`` as soon as requests are answered."""
         self.loop = asyncio.get_running_loop()
         config = uvicorn.Config(
             self._application(),
-            http="h11",
+            http=Protocol,
             ws="none",
             lifespan="off",
             log_config=None,
@@ -92,11 +120,21 @@ class Runtime:
             ssl_keyfile=self._place.keyfile,
         )
         self._uvicorn = _Uvicorn(config, ready)
-        await self._uvicorn.serve(sockets=self._sockets)
+        try:
+            await self._uvicorn.serve(sockets=self._sockets)
+        finally:
+            self.control.close()
+            if self.control.state is not None:
+                self.control.state.close()
+            if self._log is not None:
+                self._log.close()
 
     def stop(self) -> None:
         """Let everybody go and stop; call it on the loop of the server."""
         self.control.close()
+        if self.loop is not None:
+            # Whoever waits for news of the page has to look up.
+            self._farewell = self.loop.create_task(self.control.arrived())
         if self._uvicorn is not None:
             self._uvicorn.should_exit = True
 
@@ -107,16 +145,15 @@ class Runtime:
 
     def _application(self) -> Application:
         authority = self.control.authority
-        audiences = {name for client in self.config.clients for name in client.audiences}
-        policy = AccessTokenPolicy(
-            issuer=self.config.issuer,
-            audience=(self.config.default_audience, *sorted(audiences - {self.config.default_audience})),
-            algorithms=("ES256",),
-            # Server and API have one clock: a token is refused in the very second it expires.
-            leeway=0,
+        guard = Guard(
+            authority.policy(),
+            authority.key_set,
+            authority.is_revoked,
+            lambda token, now: authority.opaque_token(token, now=now),
+            lambda: authority.ring.forgotten,
         )
-        issuing = authorization_server(self.control)
-        guarding = protected_api(self.control, Guard(policy, authority.key_set, authority.is_revoked))
+        issuing = authorization_server(self.control, self._page)
+        guarding = protected_api(self.control, guard)
         api_port = self._sockets[1].getsockname()[1]
 
         async def application(scope: Scope, receive: Receive, send: Send) -> None:
@@ -136,6 +173,9 @@ class DevServer(Switches):
         certfile: PEM certificate chain, for https.
         keyfile: PEM private key.
         for_tests: run although the host is not loopback or the environment says production.
+        web: serve the page; see ``page_link``.
+        state: a file that keeps keys, tokens and ports over a restart; it is made if need be.
+        log_json: a file that gets each request as a line of JSON; ``"-"`` is standard output.
 
     """
 
@@ -149,6 +189,9 @@ class DevServer(Switches):
         certfile: str | None = None,
         keyfile: str | None = None,
         for_tests: bool = False,
+        web: bool = False,
+        state: str | None = None,
+        log_json: str | None = None,
     ) -> None:
         """Keep the settings; nothing runs yet."""
         self._given: DevConfig = config or DevConfig()
@@ -160,6 +203,9 @@ class DevServer(Switches):
             certfile=certfile,
             keyfile=keyfile,
             for_tests=for_tests,
+            web=web,
+            state=state,
+            log_json=log_json,
             environment=dict(os.environ),
         )
         self._runtime: Runtime | None = None
@@ -193,6 +239,7 @@ class DevServer(Switches):
         self.url: str = runtime.url
         self.api_url: str = runtime.api_url
         self.admin_token: str = runtime.control.admin_token
+        self.page_link: str = runtime.page_link
         return self
 
     def _run(self, runtime: Runtime, ready: threading.Event) -> None:
@@ -235,6 +282,28 @@ class DevServer(Switches):
             raise RuntimeError(msg)
         future = asyncio.run_coroutine_threadsafe(self._runtime.control.command(name, arguments), self._runtime.loop)
         return future.result(_COMMAND_TIMEOUT + wait)
+
+
+class _JsonLines:
+    """Writes each request as a line of JSON."""
+
+    def __init__(self, path: str) -> None:
+        """Open the file for appending; raises OSError when that cannot be."""
+        self._own = path != "-"
+        self._file: TextIO = open(path, "a", encoding="ascii", newline="\n") if self._own else sys.stdout  # noqa: PTH123, SIM115 - closed below
+
+    def __call__(self, entry: LogEntry) -> None:
+        try:
+            self._file.write(f"{entry.json_line()}\n")
+            self._file.flush()
+        except (OSError, ValueError):
+            # A full disk or a reader that went away is no reason to answer no more.
+            return
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._own:
+            self._file.close()
 
 
 def _listen(host: str, port: int) -> socket.socket:

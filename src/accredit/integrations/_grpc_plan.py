@@ -55,6 +55,15 @@ class CallDetails(_Fields, grpc.ClientCallDetails):
     """The details of a call on a synchronous channel, of which gRPC only gives the interface."""
 
 
+class _Masked(str):
+    """A header that does not print: interceptors of others see the details of a call, and may log them."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'***'"
+
+
 class Plan:
     """One call that carries a token: until when, to whom, and with which token.
 
@@ -71,8 +80,8 @@ class Plan:
         """Begin now; ``timeout`` is the call's own, in seconds."""
         self._tokens = tokens
         self._ends = None if timeout is None else time.monotonic() + timeout
-        self.slot = slot
-        self.origin = origin
+        self.slot: Slot = slot
+        self.origin: str = origin
         self.token: AccessToken | None = None
 
     def remaining(self) -> float | None:
@@ -86,7 +95,7 @@ class Plan:
     def metadata(self, given: Iterable[Any] | None, token: AccessToken) -> tuple[Any, ...]:
         """Return the metadata of an attempt with that token."""
         self.token = token
-        return (*(given or ()), (_AUTHORIZATION, token.authorization))
+        return (*(given or ()), (_AUTHORIZATION, _Masked(token.authorization)))
 
     def is_worth_a_retry(self, metadata: Iterable[Any], *, replayable: bool, retried: bool) -> bool:
         """Deal with UNAUTHENTICATED: tell whether to send the call once more.
@@ -116,9 +125,9 @@ class Planner:
 
     def __init__(self, tokens: Tokens, default: Choice, origin: str) -> None:
         """Take the manager, the choice for calls that choose nothing, and the origin of the channel."""
-        self.tokens = tokens
+        self.tokens: Tokens = tokens
         self._default = default
-        self.origin = origin
+        self.origin: str = origin
 
     def plan(self, details: Any) -> Plan | None:
         """Return the plan of a call; None when it is to go as it is.

@@ -7,12 +7,12 @@ host, on the default ports), so an answer is about our token only if its own req
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Generator, Hashable
 from typing import Any, ClassVar
 
-from accredit.core.calls import call_origin
+from accredit.core.calls import Choice, call_origin
 from accredit.core.token import AccessToken
-from accredit.integrations._tokens import Attachment
+from accredit.integrations._tokens import MOST_PLACES, Attachment, Tokens
 from accredit.runtime.slot import Slot
 
 _OPTION = "accredit"
@@ -30,6 +30,11 @@ class HttpxAuth(Attachment):
     _library: ClassVar[str]
     _byte_stream: ClassVar[type[Any]]
     _put: Callable[[Any, str], bool]
+    _place: Callable[[Any], Hashable]
+
+    def _settle(self, tokens: Tokens, choice: Choice) -> None:
+        super()._settle(tokens, choice)
+        self._places: set[Hashable] = set()
 
     def __repr__(self) -> str:
         """Say which library it is for: a client of the other one quotes this when it refuses the object."""
@@ -43,16 +48,17 @@ class HttpxAuth(Attachment):
     def sync_auth_flow(self, request: Any) -> Generator[Any, Any, None]:
         """Run the call of a synchronous client. Raises the typed errors of :meth:`TokenManager.get`."""
         slot = self._quick
-        token = self._ready(slot, request) if slot is not None else None
+        token = self._ready(slot, request)
         if token is None:
-            slot = self._slot_of(request)
-            if slot is None:
+            found = self._slot_of(request)
+            if found is None:
                 yield request
                 return
+            slot = found
             token = self._tokens.obtain(slot)
             _attach(request, token)
         response = yield request
-        if response.status_code != 401 or slot is None:
+        if response.status_code != 401:
             return
         origin = _origin(response.request)
         if not self._retry_after(response, slot, token, origin, retried=False):
@@ -73,16 +79,17 @@ class HttpxAuth(Attachment):
     async def async_auth_flow(self, request: Any) -> AsyncGenerator[Any, Any]:
         """Run the call of an asynchronous client. Raises the typed errors of :meth:`AsyncTokenManager.get`."""
         slot = self._quick
-        token = self._ready(slot, request) if slot is not None else None
+        token = self._ready(slot, request)
         if token is None:
-            slot = self._slot_of(request)
-            if slot is None:
+            found = self._slot_of(request)
+            if found is None:
                 yield request
                 return
+            slot = found
             token = await self._tokens.obtain_async(slot)
             _attach(request, token)
         response = yield request
-        if response.status_code != 401 or slot is None:
+        if response.status_code != 401:
             return
         origin = _origin(response.request)
         if not self._retry_after(response, slot, token, origin, retried=False):
@@ -106,8 +113,7 @@ class HttpxAuth(Attachment):
         if (
             token is None
             or self._now() >= token.renew_at
-            or slot.evicted
-            or request.url.scheme != "https"
+            or self._place(request.url) not in self._places
             or _OPTION in request.extensions
             or not self._put(request.headers, token.authorization)
         ):
@@ -122,10 +128,12 @@ class HttpxAuth(Attachment):
             return None
         option = request.extensions.get(_OPTION)
         slot = self._tokens.slot(self._choice if option is None else self._choice.vary_by(option))
-        anywhere = self._tokens.goes_to_any_https(slot)
-        if option is None and anywhere:
-            self._quick = slot
-        if (anywhere and request.url.scheme == "https") or self._tokens.allows(slot, _origin(request)):
+        if self._tokens.allows(slot, _origin(request)):
+            if option is None and self._tokens.fixed:
+                self._quick = slot
+                if len(self._places) >= MOST_PLACES:
+                    self._places = set()
+                self._places.add(self._place(request.url))
             return slot
         if own is not None:
             del request.headers["Authorization"]
@@ -204,3 +212,23 @@ def _put_plainly(headers: Any, value: str) -> bool:
         return False
     headers["Authorization"] = value
     return True
+
+
+def placer(url_class: Callable[[str], Any]) -> Callable[[Any], Hashable]:
+    """Return a function that tells what of a URL decides where a request goes: scheme, user information, host, port.
+
+    The properties of a URL put texts together anew at each look. Where its parts are what they have been for years,
+    they are taken as they lie there.
+    """
+    probe = getattr(url_class("https://u:p@API.example:8443/path?a=b#c"), "_uri_reference", None)
+    parts = isinstance(probe, tuple) and probe == ("https", "u:p", "api.example", 8443, "/path", "a=b", "c")
+    return _place_quickly if parts else _place_plainly
+
+
+def _place_quickly(url: Any) -> Hashable:
+    place: Hashable = url._uri_reference[:4]  # noqa: SLF001 - checked by placer()
+    return place
+
+
+def _place_plainly(url: Any) -> Hashable:
+    return (url.scheme, url.userinfo, url.host, url.port)

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Self
+from typing import Final, Self
 
 from accredit.core.calls import Choice, Texts, judge_refusal, second_report
 from accredit.core.flows import COOL_DOWN
@@ -17,6 +17,11 @@ from accredit.runtime.flight import Flight
 from accredit.runtime.slot import Landing, Slot
 
 _MOST_REPORTS = 256
+#: Most places (scheme and authority of a URL) that an object remembers its token to be allowed at.
+MOST_PLACES: Final = 256
+#: Stands where no slot is known yet: it never has a token, so the short way ends here.
+NOWHERE: Final = Slot.__new__(Slot)
+NOWHERE.fresh = None
 
 
 class Tokens:
@@ -39,6 +44,8 @@ class Tokens:
             ConfigurationError: it is no manager.
 
         """
+        self.synchronous: TokenManager
+        self.asynchronous: AsyncTokenManager
         if isinstance(manager, TokenManager):
             self.synchronous, self.asynchronous = manager, manager.asynchronous()
         elif isinstance(manager, AsyncTokenManager):
@@ -49,8 +56,8 @@ class Tokens:
                 advice="Give a TokenManager or an AsyncTokenManager.",
                 key="manager",
             )
-        self.now = manager._now
-        self.fixed = manager._fixed
+        self.now: Callable[[], float] = manager._now
+        self.fixed: bool = manager._fixed
         self._reports: dict[tuple[bytes, str], tuple[int, float]] = {}
 
     def slot(self, choice: Choice) -> Slot:
@@ -65,8 +72,8 @@ class Tokens:
         )
 
     def goes_to_any_https(self, slot: Slot) -> bool:
-        """Tell whether the token may go to every https origin, for as long as this slot is not evicted."""
-        return self.fixed and slot.request.registration.origins is None
+        """Tell whether the token may go to every https origin."""
+        return slot.request.registration.origins is None
 
     def allows(self, slot: Slot, origin: str) -> bool:
         """Tell whether the token may go to that origin; an event when it may not."""
@@ -238,7 +245,9 @@ class Attachment:
         self._tokens = tokens
         self._choice = choice
         self._now = tokens.now
-        self._quick: Slot | None = None
+        # For the short way. Where registrations are fixed, what was found once holds for as long as this object does;
+        # where they may change at run time, nothing is remembered and every call is looked at in full.
+        self._quick: Slot = NOWHERE
 
     def using(
         self,

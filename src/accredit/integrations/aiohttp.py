@@ -12,6 +12,7 @@ Example::
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -28,9 +29,9 @@ except ImportError as _missing:
 
 from yarl import URL
 
-from accredit.core.calls import call_origin
+from accredit.core.calls import Choice, call_origin
 from accredit.core.token import AccessToken
-from accredit.integrations._tokens import Attachment
+from accredit.integrations._tokens import MOST_PLACES, Attachment, Tokens
 from accredit.runtime.slot import Slot
 
 __all__ = ["AccreditMiddleware"]
@@ -75,6 +76,11 @@ class AccreditMiddleware(Attachment):
 
     """
 
+    def _settle(self, tokens: Tokens, choice: Choice) -> None:
+        super()._settle(tokens, choice)
+        # By the authority of a URL, the scheme with which the token may go there.
+        self._schemes: dict[str, str] = {}
+
     def __repr__(self) -> str:
         """Say which library it is for."""
         return "<AccreditMiddleware for aiohttp>"
@@ -83,17 +89,16 @@ class AccreditMiddleware(Attachment):
         """Run one hop of a call. Raises the typed errors of :meth:`AsyncTokenManager.get`."""
         slot = self._quick
         if (
-            slot is None
-            or (token := slot.fresh) is None
+            (token := slot.fresh) is None
             or self._now() >= token.renew_at
-            or slot.evicted
-            or request.url.scheme != "https"
+            or self._schemes.get((url := request.url)._netloc) != url._scheme  # noqa: SLF001 - as _SPLITS found
             or _note.get() is not None
             or request.headers.setdefault(_HEADER, token.authorization) is not token.authorization
         ):
-            slot = await self._slot_of(request)
-            if slot is None:
+            found = await self._slot_of(request)
+            if found is None:
                 return _noted(request, await handler(request))
+            slot = found
             token = await self._tokens.obtain_async(slot)
             request.headers[_HEADER] = token.authorization
         response = await handler(request)
@@ -116,12 +121,15 @@ class AccreditMiddleware(Attachment):
         if own is not None and not await _is_from_netrc(request, own):
             return None
         slot = self._tokens.slot(self._choice)
-        anywhere = self._tokens.goes_to_any_https(slot)
-        if anywhere:
+        url = request.url
+        if not self._tokens.allows(slot, _origin(url)):
+            return None
+        if _SPLITS and self._tokens.fixed:
             self._quick = slot
-        if (anywhere and request.url.scheme == "https") or self._tokens.allows(slot, _origin(request.url)):
-            return slot
-        return None
+            if len(self._schemes) >= MOST_PLACES:
+                self._schemes = {}
+            self._schemes[url._netloc] = url._scheme  # noqa: SLF001 - checked where _SPLITS is set
+        return slot
 
     # -- after it -------------------------------------------------------------------------------------------------
 
@@ -218,3 +226,12 @@ def _netrc_header(host: str) -> str | None:
         return basicauth_from_netrc(netrc_from_env(), host).encode()
     except LookupError:
         return None
+
+
+def _splits(url_class: Callable[[str], Any]) -> bool:
+    """Tell whether a URL keeps scheme and authority as texts, as it has done for years."""
+    probe = url_class("https://u:p@API.example:8443/path?a=b#c")
+    return (getattr(probe, "_scheme", None), getattr(probe, "_netloc", None)) == ("https", "u:p@api.example:8443")
+
+
+_SPLITS = _splits(URL)

@@ -22,7 +22,7 @@ except ModuleNotFoundError as _missing:
         name="httpx",
     ) from _missing
 
-from accredit.integrations._httpx_family import HttpxAuth, putter
+from accredit.integrations._httpx_family import HttpxAuth, placer, putter
 
 __all__ = ["AccreditAuth"]
 
@@ -46,3 +46,4 @@ class AccreditAuth(HttpxAuth, httpx.Auth):
     _library = "httpx"
     _byte_stream = httpx.ByteStream
     _put = staticmethod(putter(httpx.Headers))
+    _place = staticmethod(placer(httpx.URL))

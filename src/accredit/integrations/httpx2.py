@@ -22,7 +22,7 @@ except ModuleNotFoundError as _missing:
         name="httpx2",
     ) from _missing
 
-from accredit.integrations._httpx_family import HttpxAuth, putter
+from accredit.integrations._httpx_family import HttpxAuth, placer, putter
 
 __all__ = ["AccreditAuth"]
 
@@ -46,3 +46,4 @@ class AccreditAuth(HttpxAuth, httpx2.Auth):
     _library = "httpx2"
     _byte_stream = httpx2.ByteStream
     _put = staticmethod(putter(httpx2.Headers))
+    _place = staticmethod(placer(httpx2.URL))

@@ -11,8 +11,9 @@ Example::
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Literal
+from typing import Any, Final, Literal
 from urllib.parse import urljoin, urlsplit
 
 try:
@@ -38,6 +39,7 @@ __all__ = ["AccreditAuth"]
 
 _HEADER = "Authorization"
 _MOST_REMEMBERED = 8
+_MOST_PREFIXES = 8
 
 
 class AccreditAuth(Attachment, AuthBase):
@@ -57,7 +59,9 @@ class AccreditAuth(Attachment, AuthBase):
 
     def _settle(self, tokens: Tokens, choice: Choice) -> None:
         super()._settle(tokens, choice)
-        self._token: AccessToken | None = None
+        # The token that was attached last, and how it lies in the headers of a request.
+        self._ready: tuple[Any, tuple[str, str]] = (_NO_TOKEN, ("", ""))
+        self._prefixes: tuple[str, ...] = ()
         self._hook = self._on_response
         # The tokens that were attached of late, by their header: an answer says which one its request carried.
         self._attached: dict[str, AccessToken] = {}
@@ -68,22 +72,23 @@ class AccreditAuth(Attachment, AuthBase):
 
     def __call__(self, r: requests.PreparedRequest) -> requests.PreparedRequest:
         """Attach the token to a request that is being prepared. Raises the typed errors of ``TokenManager.get``."""
-        token = self._token
-        if (
-            token is not None
-            and (slot := self._quick) is not None
-            and slot.fresh is token
-            and self._now() < token.renew_at
-            and not slot.evicted
-            and r.__class__ is _PreparedRequest
-            and (url := r.url) is not None
-            and url[:8] == "https://"
-            and (r.body is None or r.body.__class__ is bytes)
-            and not (hooks := r.hooks["response"])
-            and _put(r.headers, token.authorization)
-        ):
-            hooks.append(self._hook)
-            return r
+        token, entry = self._ready
+        request: Any = r
+        try:
+            if (
+                token is self._quick.fresh
+                and self._now() < token.renew_at  # type: ignore[union-attr]  # _NO_TOKEN is not None
+                and ((body := request.body) is None or body.__class__ is bytes)
+                and request.url.startswith(self._prefixes)
+                and not (hooks := request.hooks["response"])
+                # Asking headers for what they lack raises and catches an error, which costs more than all the rest.
+                and "authorization" not in (headers := request.headers._store)  # noqa: SLF001 - as _STORES found
+            ):
+                headers["authorization"] = entry
+                hooks.append(self._hook)
+                return r
+        except AttributeError:  # It is not what requests makes, or not whole: the other way says what is wrong.
+            pass
         return self._attach_slowly(r)
 
     # -- before the call ----------------------------------------------------------------------------------------
@@ -101,20 +106,30 @@ class AccreditAuth(Attachment, AuthBase):
         if own is not None and own not in self._attached:
             return r
         slot = self._tokens.slot(self._choice)
-        anywhere = self._tokens.goes_to_any_https(slot)
-        if anywhere:
-            self._quick = slot
         url = r.url or ""
-        if (anywhere and url.startswith("https://")) or self._tokens.allows(slot, _origin(url)):
+        if self._tokens.allows(slot, _origin(url)):
+            if _STORES and self._tokens.fixed:
+                self._learn(slot, url)
             self._attach(r, self._tokens.obtain(slot))
         else:
             r.headers.pop(_HEADER, None)
         return r
 
+    def _learn(self, slot: Slot, url: str) -> None:
+        """Remember how URLs begin that the token may go to: up to the slash that ends the authority."""
+        if url.startswith("https://") and self._tokens.goes_to_any_https(slot):
+            prefix = "https://"
+        else:
+            prefix = url[: url.find("/", len("https://")) + 1]
+        if prefix and prefix not in self._prefixes:
+            # A few are as quick as one. Of many, those in use come back by themselves.
+            self._prefixes = (prefix, *self._prefixes[: _MOST_PREFIXES - 1])
+        self._quick = slot
+
     def _attach(self, r: requests.PreparedRequest, token: AccessToken) -> None:
         r.headers[_HEADER] = token.authorization
         self._remember(token)
-        self._token = token
+        self._ready = (token, (_HEADER, token.authorization))
         hooks = r.hooks["response"]
         body = r.body
         if body is None or isinstance(body, bytes | str):
@@ -284,24 +299,14 @@ class _Headers(CaseInsensitiveDict[str]):
         return other
 
 
-def _put_quickly(headers: Any, value: str) -> bool:
-    store = headers._store  # noqa: SLF001 - checked where this function is chosen
-    if "authorization" in store:
-        return False
-    store["authorization"] = (_HEADER, value)
-    return True
+def _keeps_a_store(headers_class: Callable[..., Any]) -> bool:
+    """Tell whether headers keep name and value under the name in lower case, as they have done for years."""
+    return getattr(headers_class({"A": "b"}), "_store", None) == {"a": ("A", "b")}
 
 
-def _put_plainly(headers: Any, value: str) -> bool:
-    if _HEADER in headers:
-        return False
-    headers[_HEADER] = value
-    return True
-
-
-# Asking a CaseInsensitiveDict for what it lacks raises and catches a KeyError, which costs more than all the rest.
-_put = _put_quickly if getattr(CaseInsensitiveDict({"A": "b"}), "_store", None) == {"a": ("A", "b")} else _put_plainly
-_PreparedRequest = requests.PreparedRequest
+_STORES = _keeps_a_store(CaseInsensitiveDict)
+#: Not None, which is what a slot without a token has.
+_NO_TOKEN: Final[Any] = object()
 
 
 def _header_of(request: requests.PreparedRequest) -> str:
@@ -315,7 +320,8 @@ def _was_retried(request: requests.PreparedRequest) -> bool:
 
 def _origin(url: str) -> str:
     parts = urlsplit(url)
-    return call_origin(parts.scheme, parts.netloc.rpartition("@")[2])
+    # What stands before the last @ is user information, but for readers to whom a backslash ends the host.
+    return call_origin(parts.scheme, parts.netloc if "\\" in parts.netloc else parts.netloc.rpartition("@")[2])
 
 
 def _redirect_origin(response: requests.Response) -> str | None:

@@ -5,7 +5,7 @@ application), ``starlette``, ``fastapi``, ``flask``, ``django``, ``rest_framewor
 """
 
 from accredit.core.guard_rules import GuardRule, public, rule
-from accredit.core.guarding import Refusal
+from accredit.core.guarding import Refusal, RequiredScope
 from accredit.core.protected_resource import ResourceMetadata
 from accredit.resource_server.guard import AsyncVerifier, Guard, Verified, Verifier
 
@@ -14,6 +14,7 @@ __all__ = [
     "Guard",
     "GuardRule",
     "Refusal",
+    "RequiredScope",
     "ResourceMetadata",
     "Verified",
     "Verifier",

@@ -77,7 +77,13 @@ class StarletteGuard(Guard):
         def decorate(endpoint: F) -> F:
             @functools.wraps(endpoint)
             async def guarded(*args: Any, **kwargs: Any) -> Any:
-                connection = next(arg for arg in (*args, *kwargs.values()) if isinstance(arg, HTTPConnection))
+                connection = next((arg for arg in (*args, *kwargs.values()) if isinstance(arg, HTTPConnection)), None)
+                if connection is None:
+                    raise ConfigurationError(
+                        "the endpoint was called without a request.",
+                        advice="Decorate what takes a Request or a WebSocket; with FastAPI, depend on the guard.",
+                        key="endpoint",
+                    )
                 refusal = await self.check(connection, needed)
                 if refusal is None:
                     if inspect.iscoroutinefunction(endpoint):

@@ -15,10 +15,11 @@ from accredit.core.effects import Credential, Effect, Instant
 from accredit.core.events import Event
 from accredit.core.messages import Failure, Request, Response
 from accredit.core.metadata import ServerMetadata
-from accredit.core.records import StoreDown
+from accredit.core.records import Claimed, Lead, StoreDown
 from accredit.core.secret import Secret, SecretSource
 from accredit.errors import ConfigurationError
 from accredit.runtime.flight import Flight
+from accredit.runtime.leases import LEASE_SECONDS, Leases
 from accredit.secret_sources import SecretReader
 
 T = TypeVar("T")
@@ -41,12 +42,30 @@ class Transport(Protocol):
 class StorePort(Protocol):
     """What performs the effects that concern a store."""
 
+    @property
+    def in_process(self) -> bool:
+        """Whether what is kept is seen by this process alone."""
+
+    @property
+    def tag_key(self) -> bytes | None:
+        """The key for tags of credentials that others can compare; None when there is none."""
+
     def perform(self, effect: effects.StoreEffect) -> object:
         """Perform the effect; what goes wrong is an answer."""
 
 
 class NoStore:
     """For flows that keep nothing."""
+
+    @property
+    def in_process(self) -> bool:
+        """True: nobody else sees what is not kept."""
+        return True
+
+    @property
+    def tag_key(self) -> bytes | None:
+        """None: nobody compares."""
+        return None
 
     def perform(self, effect: effects.StoreEffect) -> object:
         """Answer that there is no store."""
@@ -65,8 +84,19 @@ class Driver:
         transport: Callable[[], Transport],
         chance: random.Random,
         emit: Callable[[Event], None],
+        threads: bool = True,
     ) -> None:
-        """Open nothing yet; the transport is made with the first request."""
+        """Open nothing yet; the transport is made with the first request.
+
+        Args:
+            clock: the clocks.
+            store: the store.
+            transport: makes the transport.
+            chance: what is drawn from.
+            emit: told of events.
+            threads: whether a thread may extend leases.
+
+        """
         self._clock = clock
         self._store = store
         self._make_transport = transport
@@ -75,6 +105,8 @@ class Driver:
         self._emit = emit
         self._tag_key = os.urandom(32)
         self._secrets = SecretReader()
+        # What nobody else sees ends by itself soon enough.
+        self._leases = Leases(clock, store.perform) if threads and not store.in_process else None
         self._lock = threading.Lock()
         self._metadata: dict[str, tuple[ServerMetadata, float]] = {}
         self._shared: dict[tuple[str, ...], Flight[object]] = {}
@@ -82,13 +114,20 @@ class Driver:
     def run(self, flow: Generator[Effect, object, T]) -> T:
         """Run a flow to its end on this thread."""
         answer: object = None
-        while True:
-            try:
-                effect = flow.send(answer)
-            except StopIteration as end:
-                result: T = end.value
-                return result
-            answer = self._perform(effect)
+        owner: str | None = None
+        try:
+            while True:
+                try:
+                    effect = flow.send(answer)
+                except StopIteration as end:
+                    result: T = end.value
+                    return result
+                if isinstance(effect, effects.Claim):
+                    owner = effect.owner
+                answer = self._perform(effect)
+        finally:
+            if owner is not None and self._leases is not None:
+                self._leases.let_go(owner)
 
     def close(self) -> None:
         """Close the transport."""
@@ -101,6 +140,8 @@ class Driver:
         self._lock = threading.Lock()
         self._shared = {}
         self._secrets.after_fork()
+        if self._leases is not None:
+            self._leases.after_fork()
         if self._transport is not None:
             self._transport.after_fork()
 
@@ -130,8 +171,21 @@ class Driver:
                 return None
             case effects.Share():
                 return self._share(effect)
+            case effects.Claim() if self._leases is not None:
+                return self._claim(effect, self._leases)
+            case effects.Publish() | effects.Fail() if self._leases is not None:
+                self._leases.let_go(effect.owner)
+                return self._store.perform(effect)
             case _:
                 return self._store.perform(effect)
+
+    def _claim(self, effect: effects.Claim, leases: Leases) -> object:
+        # In short pieces, since this process extends it for as long as it lives.
+        effect = effect._replace(lease=min(effect.lease, LEASE_SECONDS))
+        answer = self._store.perform(effect)
+        if isinstance(answer, Claimed) and isinstance(answer.directive, Lead):
+            leases.keep(effect)
+        return answer
 
     def _send(self, request: Request, timeout: float) -> Response | Failure | ConfigurationError:
         outcome: Response | Failure | ConfigurationError
@@ -161,8 +215,10 @@ class Driver:
             secret = error.fresh()
         if isinstance(secret, ConfigurationError):
             return secret
-        # Keyed by this process alone: elsewhere the tag means nothing, and nobody can guess secrets from it.
-        tag = hashlib.blake2b(secret.reveal().encode(), key=self._tag_key, digest_size=16).hexdigest()
+        # Keyed, so that nobody can guess secrets from it: by the fleet's key where there is one, so that pods with the
+        # same secret know it of each other, else by this process alone, so that elsewhere it means nothing.
+        key = self._store.tag_key or self._tag_key
+        tag = hashlib.blake2b(secret.reveal().encode(), key=key, digest_size=16).hexdigest()
         return Credential(secret, tag)
 
     def _open_transport(self) -> Transport:

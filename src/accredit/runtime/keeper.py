@@ -44,16 +44,20 @@ class Keeper:
 
     def wake(self) -> None:
         """See to it that the thread runs (a forked child starts it at its first use), and that it looks."""
+        thread: threading.Thread | None = None
         with self._lock:
             if self._slots and self._thread is None and not self._stopped:
-                thread = threading.Thread(target=self._watch, name="accredit-keeper", daemon=True)
-                try:
-                    thread.start()
-                except RuntimeError:
-                    return  # No thread can be had now (limits, interpreter shutdown): the next use tries again.
-                self._thread = thread
-                return
-        self.poke()
+                thread = self._thread = threading.Thread(target=self._watch, name="accredit-keeper", daemon=True)
+        if thread is None:
+            self.poke()
+            return
+        # Not under the lock: where gevent came late, the starting greenlet would hold what the started one waits for.
+        try:
+            thread.start()
+        except RuntimeError:
+            # No thread can be had now (limits, interpreter shutdown): the next use tries again.
+            with self._lock:
+                self._thread = None
 
     def poke(self) -> None:
         """Make the thread look again."""
@@ -68,13 +72,17 @@ class Keeper:
         return self._thread is None and bool(self._slots)
 
     def stop(self) -> None:
-        """End the thread, and wait for it (it never does I/O itself)."""
+        """Tell the thread to end; :meth:`join` waits for that."""
         with self._lock:
             self._stopped = True
             self._slots.clear()
-            thread = self._thread
         self.poke()
-        if thread is not None and thread is not threading.current_thread():
+
+    def join(self) -> None:
+        """Wait for the thread to end once it was told to (it never does I/O itself)."""
+        thread = self._thread
+        # One that is being started at this moment finds nothing to do.
+        if thread is not None and thread.ident is not None and thread is not threading.current_thread():
             thread.join(timeout=1.0)
 
     def after_fork(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from accredit.core.flows import Failed, Obtained, Surfaced
+from accredit.core.flows import Failed, Obtained, Postponed, Surfaced
 from accredit.core.registration import TokenRequest
 from accredit.core.renewal import no_progress_until, schedule
 from accredit.core.token import AccessToken
@@ -15,7 +15,7 @@ from accredit.runtime.flight import Flight
 LEAST_RETRY = 1.0
 _SAME_EXPIRY = 1.0
 _NO_MEMBERS: Mapping[str, str] = MappingProxyType({})
-Landing = AccessToken | AccreditError | Surfaced
+Landing = AccessToken | AccreditError | Postponed | Surfaced
 
 
 class Slot:
@@ -24,7 +24,8 @@ class Slot:
     Attributes:
         request: the token request.
         origin: the authorization server's, for its share of the workers.
-        fresh: the token if it may be handed out after a look at nothing but the clock; read without a lock.
+        fresh: the token if it may be handed out after a look at nothing but the clock; read without a lock. None while
+            evicted, so that whoever holds on to a slot looks it up again.
         token: the token there is, fresh or not.
         suspect: an API refused ``token``.
         flight: the flight that is up for this identity.
@@ -86,7 +87,11 @@ class Slot:
         self.failures = 0
         self.held = None
         self.retry_at = 0.0
-        self.fresh = token
+        self.hand_out(token)
+
+    def hand_out(self, token: AccessToken | None) -> None:
+        """Let callers have a token after a look at nothing but the clock."""
+        self.fresh = None if self.evicted else token
 
     def fail(self, failed: Failed, now: float) -> None:
         """Remember a failure. A token that is still usable stays, suspect or not."""
@@ -105,7 +110,7 @@ class Slot:
     def clear_suspicion(self) -> None:
         """Hand the token out again as before."""
         self.suspect = False
-        self.fresh = self.token
+        self.hand_out(self.token)
 
     def is_cooling(self, origin: str, now: float) -> bool:
         """Tell whether a 401 of that origin causes no renewal for now."""

@@ -12,9 +12,11 @@ verb is safe to be repeated by the same owner, since a client library may send i
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable, Iterable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from accredit.core.effects import SuspectOutcome
+from accredit.core.events import Event
 from accredit.core.identity import Identity
 from accredit.core.records import Claimed, Hold, Record, Stored
 
@@ -99,3 +101,56 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Give back what the store holds open."""
+
+
+@runtime_checkable
+class ReportingStore(Protocol):
+    """A store that has something to tell of: records that it does not use, or that it cannot be used itself.
+
+    What a verb raises is reported by the engine; this is for what goes on without a failure.
+    """
+
+    def report_to(self, report: Callable[[Event], None]) -> None:
+        """Tell ``report`` too from now on; each engine that uses the store calls this once.
+
+        A bound method is not to be kept alive by it. The store calls outside its locks and transactions.
+        """
+
+
+class Entry(NamedTuple):
+    """A record as an operator may see it: never the token.
+
+    Attributes:
+        key: the key in the store.
+        registration: id of the registration.
+        principal: whose token it is.
+        remaining: seconds of life left.
+        generation: see :func:`accredit.core.records.next_generation`.
+        key_id: id of the encryption key; empty for plaintext.
+        schema: version of the schema of the record.
+        suspect: an API refused it.
+
+    """
+
+    key: str
+    registration: str
+    principal: str
+    remaining: float
+    generation: int
+    key_id: str
+    schema: int
+    suspect: bool
+
+
+@runtime_checkable
+class ManagedStore(Protocol):
+    """A store whose content an operator can look at, as ``accredit store`` does; no key is needed for it."""
+
+    def entries(self, *, registration: str | None = None) -> Iterable[Entry]:
+        """Return the records with life left, of one registration or of all, in the order of their keys."""
+
+    def remove_key(self, key: str) -> bool:
+        """Forget what is kept under that key (record, holds and cool-downs); tell whether there was a record."""
+
+    def purge(self, *, registration: str | None = None) -> int:
+        """Forget all that accredit keeps here, or all of one registration; return how many records there were."""

@@ -63,7 +63,7 @@ class StoreContract(StoreSuite):
         assert isinstance(store.in_process, bool)
 
     @pytest.mark.parametrize("scope", [None, (), ("orders:read", "orders:write")])
-    @pytest.mark.parametrize("refresh_in", [None, 1800.0])
+    @pytest.mark.parametrize("refresh_in", [None, 600.0])
     @pytest.mark.parametrize("members", [(), (("instance_url", "https://é.example"), ("id", "x"))])
     def test_a_record_comes_back_as_it_was_published(
         self,

@@ -44,8 +44,9 @@ class Resolver:
     it, so a dead name server costs a bounded number of threads however often one asks. Nothing is cached.
     """
 
-    def __init__(self, resolve: ResolveName | None = None) -> None:
-        """Ask ``resolve``, or the operating system."""
+    def __init__(self, resolve: ResolveName | None = None, *, threads: bool = True) -> None:
+        """Ask ``resolve``, or the operating system; without ``threads`` on the caller's, whatever time it takes."""
+        self._threaded = threads
         self._resolve: ResolveName = resolve or system_addresses
         self._lock = threading.Lock()
         self._lookups: dict[tuple[str, int], _Lookup] = {}
@@ -63,17 +64,21 @@ class Resolver:
         literal = literal_address(host)
         if literal is not None:
             return (literal,)
+        if not self._threaded:
+            lookup = _Lookup(host, port)
+            lookup.addresses = self._answer(lookup)
+            deadline.left()
+            return _found(lookup)
         answered = threading.Lock()
         answered.acquire()
         lookup = self._ask(host, port, answered)
         if not answered.acquire(timeout=deadline.left()):
             self._leave(lookup, answered)
             raise TimeoutError
-        if not lookup.addresses:
-            raise Abort("resolve", "the host name could not be resolved")
-        return lookup.addresses
+        return _found(lookup)
 
     def _ask(self, host: str, port: int, waiter: threading.Lock) -> _Lookup:
+        starts = False
         with self._lock:
             lookup = self._lookups.get((host, port))
             if lookup is None:
@@ -81,9 +86,20 @@ class Resolver:
                 self._queue.append(lookup)
                 if self._threads < MOST_THREADS:
                     self._threads += 1
-                    threading.Thread(target=self._work, name="accredit-resolver", daemon=True).start()
+                    starts = True
             lookup.waiters.append(waiter)
-            return lookup
+        if starts:
+            # Not under the lock: where gevent came late, the starting greenlet would hold what the started one
+            # waits for.
+            self._start()
+        return lookup
+
+    def _start(self) -> None:
+        try:
+            threading.Thread(target=self._work, name="accredit-resolver", daemon=True).start()
+        except RuntimeError:
+            # No thread can be had (limits, interpreter shutdown): the caller's own one answers.
+            self._work()
 
     def _leave(self, lookup: _Lookup, waiter: threading.Lock) -> None:
         """Stop waiting; a question that nobody waits for and nobody asked yet is dropped."""
@@ -116,3 +132,9 @@ class Resolver:
             return tuple(address for address in found if literal_address(address) is not None)
         except Exception:
             return ()
+
+
+def _found(lookup: _Lookup) -> tuple[str, ...]:
+    if not lookup.addresses:
+        raise Abort("resolve", "the host name could not be resolved")
+    return lookup.addresses

@@ -64,7 +64,7 @@ class RoundTrips:
         self._settings = settings
         self._context = context
         self._context_lock = threading.Lock()
-        self._resolver = Resolver(settings.resolve)
+        self._resolver = Resolver(settings.resolve, threads=settings.resolver_threads)
         self._sockets = OpenSockets()
         self._user_agent = settings.user_agent or _default_user_agent()
 

@@ -51,6 +51,8 @@ class TransportSettings:
         user_agent: the ``User-Agent`` field; None for ``accredit/<version>``.
         cert: the client certificate, if the server wants one.
         resolve: a replacement for the system's name resolution.
+        resolver_threads: whether names are resolved on threads of their own, so that the deadline bounds that too.
+            Without, it is done on the caller's thread, and takes as long as the system lets it.
 
     Raises:
         ConfigurationError: a value makes no sense, or two exclude each other.
@@ -66,6 +68,7 @@ class TransportSettings:
     user_agent: str | None = None
     cert: ClientCertificate | None = None
     resolve: ResolveName | None = field(default=None, repr=False)
+    resolver_threads: bool = True
 
     def __post_init__(self) -> None:
         """Refuse what cannot work, before anything is sent."""

@@ -1,0 +1,1 @@
+"""Tests of the page of the development server; those in a browser need Chromium."""
