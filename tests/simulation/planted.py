@@ -97,6 +97,7 @@ BUGS = [
          "remaining = min(stored.remaining, stored.record.lifetime)"),
         ("core/flows.py", "if min(stored.remaining, record.expires_at - wall) <= leeway_for(",
          "if stored.remaining <= leeway_for("),
+        profile="store",
     ),
     _bug(
         "a failed renewal discards the token", 60, "static stability",
