@@ -56,8 +56,8 @@ that has nothing to renew with looks into it each time that a hold ends, all pro
 
 ![The store is down](scale/store-outage.svg)
 
-While the store is down each process renews on its own, spread by its jitter; none waits for the store for longer than three
-operations.
+While the store is down, renewals wait for it to come back for half of the time that is left; then each process renews on
+its own, spread by its jitter. No caller notices.
 
 ![An overloaded authorization server](scale/overload.svg)
 

@@ -108,7 +108,7 @@ BUGS = [
         "a record replaces any other", 300, "generation",
         ("stores/memory.py", "there is not None\n                and not there.suspect\n",
          "there is not None\n                and there.suspect is None\n"),
-        profile="processes",
+        profile="everything",
     ),
     _bug(
         "no cool-down", 200, "cool-down, due",
