@@ -36,8 +36,8 @@ try:
     from accredit.stores._redis_nodes import Router, make_nodes
     from accredit.stores._redis_scripts import SCRIPTS, Script, Scripts
     from accredit.stores._redis_settings import Login, from_client, from_url, wrong
-except ImportError as error:
-    if (error.name or "").partition(".")[0] != "redis":
+except ImportError as _error:
+    if (_error.name or "").partition(".")[0] != "redis":
         raise
     _MISSING = "the Redis store needs the extra 'redis': pip install 'accredit[redis]'"
 if _MISSING is not None:
