@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from accredit.core import effects
 from accredit.core.client_auth import ClientSecretBasic
 from accredit.core.effects import Flow
-from accredit.core.flows import Failed, Obtained, Surfaced
+from accredit.core.flows import Failed, Obtained, Postponed, Surfaced
 from accredit.core.registration import ClientRegistration
 from accredit.core.secret import CallableSecret
 from accredit.engine import Engine
@@ -137,7 +137,7 @@ class SimulatedEngine(Engine):
         slot: Slot,
         flight: Flight[Landing],
         owner: str,
-        flow: Callable[[], Flow[Obtained | Failed] | Flow[Obtained | Failed | Surfaced]],
+        flow: Callable[[], Flow[Obtained | Failed | Postponed] | Flow[Obtained | Failed | Postponed | Surfaced]],
     ) -> None:
         run = Run(self.process, flow, slot, owner, flight)
         self.process.kernel.after(0.0, self.process, run.begin)
