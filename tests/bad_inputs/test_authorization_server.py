@@ -22,7 +22,7 @@ from accredit.core.messages import Response
 from accredit.core.secret import Secret
 from accredit.core.strict import b64url_encode
 from accredit.devserver import DevClient, DevConfig, DevServer
-from accredit.devserver.assertions import JWT_BEARER, MAX_LIFE
+from accredit.devserver.assertions import JWT_BEARER, LEEWAY, MAX_LIFE
 from accredit.devserver.config import Place
 from accredit.devserver.core import Authority
 from accredit.devserver.forms import Incoming
@@ -246,6 +246,16 @@ def test_an_assertion_serves_once() -> None:
     again = assertion(exp=NOW + MAX_LIFE)
     assert authenticated_by(again, server=server) == (401, "invalid_client")  # the jti counts, not the text
     assert authenticated_by(assertion(jti="k"), server=server) == (200, None)
+
+
+@covers("R10", outcome="DENY401 invalid_client for a replay in the very last moment in which it is accepted")
+def test_an_assertion_serves_once_to_the_last_moment() -> None:
+    server = Authority(CONFIG, [SERVER_KEY])
+    # At that very moment its jti may be forgotten, so it must not be accepted any more either.
+    assert authenticated_by(assertion(exp=NOW - LEEWAY), server=server) == (401, "invalid_client")
+    last = assertion(exp=NOW - LEEWAY + 0.001)
+    assert authenticated_by(last, server=server) == (200, None)
+    assert authenticated_by(last, server=server) == (401, "invalid_client")
 
 
 @covers("R10", outcome="exactly one of many that are sent at once is OK")

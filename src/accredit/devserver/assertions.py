@@ -103,7 +103,9 @@ def _fault_of(claims: Mapping[str, object], client: DevClient, audiences: tuple[
         ("nbf", 0.0, now + LEEWAY),
     ):
         value = claims.get(name, earliest if name != "exp" else None)
-        if not isinstance(value, int | float) or not _is_time(value) or not earliest <= value <= latest:
+        # "On or after" exp it is not accepted (RFC 7519, section 4.1.4): that is also when its jti may be forgotten.
+        over = name == "exp" and isinstance(value, int | float) and value + LEEWAY <= now
+        if over or not isinstance(value, int | float) or not _is_time(value) or not earliest <= value <= latest:
             return f"{name} of the assertion is out of bounds: it has expired, lives too long, or is not valid yet"
     jti = claims.get("jti")
     if not isinstance(jti, str) or not 0 < len(jti) <= _MAX_JTI:
