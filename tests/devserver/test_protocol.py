@@ -424,6 +424,18 @@ class TestConfiguration:
             {"issuer_path": "tenant"},
             {"issuer_path": "/tenant/"},
             {"basic_encoding": "base64"},
+            {"basic_encoding": []},
+            {"default_audience": 5},
+            {"issuer": 5},
+            {"issuer_path": ["/tenant"]},
+            {"token_format": []},
+            {"clients": [{"client_id": "a", "client_secret": "b", "scopes": "orders:read"}]},
+            {"clients": [{"client_id": "a", "client_secret": "b", "scopes": [5]}]},
+            {"clients": [{"client_id": "a", "client_secret": "b", "audiences": "https://api.example"}]},
+            {"clients": [{"client_id": "a", "client_secret": "b", "audiences": [5]}]},
+            {"clients": [{"client_id": "a", "client_secret": "b", "auth_methods": "client_secret_basic"}]},
+            {"clients": [{"client_id": "a", "client_secret": "b", "jwks": 5}]},
+            {"clients": [{"client_id": "a", "client_secret": "b", "jwks": {"keys": []}}]},
         ],
     )
     def test_wrong(self, wrong: dict[str, object]) -> None:
@@ -431,6 +443,12 @@ class TestConfiguration:
             config_from_mapping(wrong)
         assert caught.value.key
         assert caught.value.advice
+
+    @pytest.mark.parametrize("name", ["scopes", "audiences"])
+    def test_a_text_is_no_list_of_its_letters(self, name: str) -> None:
+        with pytest.raises(ConfigurationError) as caught:
+            DevClient(client_id="a", client_secret=Secret("b"), **{name: "orders"})  # type: ignore[arg-type]
+        assert caught.value.key == f"clients.{name}"
 
     def test_secrets_are_not_shown(self) -> None:
         assert "dev-secret" not in repr(CONFIG)

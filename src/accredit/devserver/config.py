@@ -66,6 +66,9 @@ class DevClient:
         for name, text, needed in (("client_id", self.client_id, True), ("client_secret", secret, needs_secret)):
             if (needed and not text) or _CONTROLS & set(text):
                 _misused(f"clients.{name}", "it is empty or holds control characters", "Give a plain text.")
+        for name in ("scopes", "audiences"):
+            if isinstance(getattr(self, name), str):
+                _misused(f"clients.{name}", "it is a text, which would be a list of its letters", "Give a tuple.")
         for scope in self.scopes:
             _check_scope(scope)
         if ("private_key_jwt" in self.auth_methods) != bool(self.jwks):
@@ -118,6 +121,9 @@ class DevConfig:
         """
         if len({client.client_id for client in self.clients}) != len(self.clients):
             _misused("clients", "two clients have the same client_id", "Give each its own.")
+        for name in ("issuer", "issuer_path", "default_audience", "basic_encoding", "token_format"):
+            if not isinstance(getattr(self, name), str):
+                _misused(name, "it must be a text", "Put it in quotes.")
         if self.issuer_path and (not self.issuer_path.startswith("/") or self.issuer_path.endswith("/")):
             _misused("issuer_path", "it must start with a slash and not end with one", "Write '/tenant'.")
         if not self.default_audience:
@@ -179,7 +185,12 @@ def _client_from_mapping(members: Mapping[str, object]) -> DevClient:
     secret = values.get("client_secret", "" if keys_only else None)
     if not isinstance(secret, str) or not isinstance(values.get("client_id"), str):
         _misused("clients", "client_id and client_secret must be texts", "Give both for each client.")
-    if not all(isinstance(key, Mapping) for key in values.get("jwks", ())):  # type: ignore[attr-defined]  # a tuple now
+    for name in ("scopes", "audiences", "auth_methods"):
+        # A text would be taken for the list of its letters.
+        if not _is_texts(values.get(name, ())):
+            _misused(f"clients.{name}", "it must be a list of texts", "Write [...], also for a single one.")
+    jwks = values.get("jwks", ())
+    if not isinstance(jwks, tuple) or not all(isinstance(key, Mapping) for key in jwks):
         _misused("clients.jwks", "it must be a list of objects", "Give the members of each public key.")
     values["client_secret"] = Secret(secret)
     try:
@@ -187,6 +198,10 @@ def _client_from_mapping(members: Mapping[str, object]) -> DevClient:
     except TypeError:
         pass
     _misused("clients", "unknown key or wrong type", f"Known keys: {', '.join(DevClient.__slots__)}.")
+
+
+def _is_texts(value: object) -> bool:
+    return isinstance(value, tuple) and all(isinstance(item, str) for item in value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
