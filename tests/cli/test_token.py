@@ -245,7 +245,8 @@ def test_serve_tells_a_person_what_to_do_next(capsys: pytest.CaptureFixture[str]
 def test_serve_on_a_port_that_is_taken(server: DevServer, run: Run) -> None:
     ran = run("serve", "--port", server.url.rpartition(":")[2])
     assert ran.code == 1
-    assert ran.err.startswith("accredit: failed: the development server did not start: ")
+    place = server.url.removeprefix("http://")
+    assert ran.err.startswith(f"accredit: failed: the development server did not start: {place}: ")
     assert run("serve", "--host", "192.0.2.1").code == 3
     assert run("serve", "--config-json", "{").code == 3
     assert run("serve", "--port", "99999999").code == 2

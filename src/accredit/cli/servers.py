@@ -101,7 +101,9 @@ def serve(arguments: Sequence[str], config: str | None, *, wait: Callable[[], No
             log_json=options.log_json,
         ).start()
     except (OSError, RuntimeError) as error:
-        problem = error.strerror or type(error).__name__ if isinstance(error, OSError) else str(error)
+        problem = str(error)
+        if isinstance(error, OSError):
+            problem = ": ".join(filter(None, (error.filename, error.strerror or type(error).__name__)))
     if server is None:
         raise Stop(FAILED, "failed", f"the development server did not start: {problem}.")
     try:

@@ -7,6 +7,7 @@ import dataclasses
 import logging
 import os
 import socket
+import ssl
 import sys
 import threading
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from accredit.devserver.keys import new_signing_key
 from accredit.devserver.log import LogEntry
 from accredit.devserver.state import StateFile
 from accredit.devserver.web import WebPage, allowed_origins
+from accredit.errors import ConfigurationError
 
 try:
     import uvicorn
@@ -55,11 +57,12 @@ class Runtime:
         """Open the sockets, so that the ports are known.
 
         Raises:
-            ConfigurationError: the place is not allowed.
-            OSError: a port is taken.
+            ConfigurationError: the place is not allowed, or the certificate or the state file cannot be used.
+            OSError: a port is taken, or the file of the log cannot be opened.
 
         """
         place.check()
+        _check_certificate(place)
         self._place = place
         self._sockets: list[socket.socket] = []
         self._log: _JsonLines | None = None
@@ -216,8 +219,8 @@ class DevServer(Switches):
         """Start and wait until requests are answered.
 
         Raises:
-            ConfigurationError: the place is not allowed.
-            OSError: a port is taken, or the certificate cannot be read.
+            ConfigurationError: the place is not allowed, or the certificate or the state file cannot be used.
+            OSError: a port is taken, or the file of the log cannot be opened; ``filename`` says which.
             RuntimeError: it runs already, or did not start.
 
         """
@@ -316,7 +319,24 @@ def _listen(host: str, port: int) -> socket.socket:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind((host, port))
         sock.listen(_BACKLOG)
-    except OSError:
+    except OSError as error:
         sock.close()
-        raise
+        # With the place: which of the two ports, or which of several servers, is what the reader wants to know.
+        raise OSError(error.errno, error.strerror, f"{host}:{port}") from None
     return sock
+
+
+def _check_certificate(place: Place) -> None:
+    """Raise ConfigurationError when the certificate cannot be used: in a thread nobody would be told why."""
+    if place.certfile is None:
+        return
+    problem = ""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(place.certfile, place.keyfile)
+    except (OSError, ValueError) as error:
+        problem = getattr(error, "strerror", None) or type(error).__name__
+    if problem:
+        msg = f"the certificate and its key cannot be used: {problem}."
+        raise ConfigurationError(
+            msg, advice="Give a PEM certificate chain and the private key that belongs to it.", key="certfile"
+        )
