@@ -316,12 +316,39 @@ class TestAdmin:
             ("garbage", b'{"kind":"x","path":"x","times":1}'),
             ("set_latency", b'{"seconds":"x","client_id":null,"server":"as"}'),
             ("__init__", b"{}"),
+            ("set_token_lifetime", b'{"seconds":"x"}'),
+            ("set_token_lifetime", b'{"seconds":0}'),
+            ("set_token_lifetime", b'{"seconds":1.5}'),
+            ("set_token_lifetime", b'{"seconds":true}'),
+            ("set_token_lifetime", b'{"seconds":1' + b"0" * 30 + b"}"),
+            ("set_latency", b'{"seconds":"nan","client_id":null,"server":"as"}'),
+            ("set_latency", b'{"seconds":-1,"client_id":null,"server":"as"}'),
+            ("set_latency", b'{"seconds":1' + b"0" * 400 + b',"client_id":null,"server":"as"}'),
+            ("set_latency", b'{"seconds":1,"client_id":null,"server":"nowhere"}'),
+            ("advance_clock", b'{"seconds":1' + b"0" * 400 + b"}"),
+            ("advance_clock", b'{"seconds":"12"}'),
+            ("advance_clock", b'{"seconds":true}'),
+            ("rotate_key", b'{"forget_old":"no"}'),
+            ("hold", b'{"server":"nowhere"}'),
+            ("inject", b'{"server":"nowhere","path":"*"}'),
+            ("inject", b'{"server":"as","path":"*","status":503.5}'),
+            ("inject", b'{"server":"as","path":"*","times":1.5}'),
+            ("inject", b'{"server":"as","path":"*","error":5}'),
+            ("inject", b'{"server":"as","path":"*","body":5}'),
+            ("inject", b'{"server":"as","path":"*","headers":[["a b","c"]]}'),
+            ("inject", b'{"server":"as","path":"*","headers":[["","c"]]}'),
+            ("inject", '{"server":"as","path":"*","headers":[["x","\u20ac"]]}'.encode()),
+            ("inject", '{"server":"as","path":"*","retry_after":"\u20ac"}'.encode()),
         ],
     )
     def test_wrong_commands(self, server: Switches, http: httpx2.Client, command: str, body: bytes) -> None:
         headers = {"X-Admin-Token": server.admin_token}
+        key = server.command("signing_keys")
         answer = http.post(f"{server.url}/_admin/{command}", content=body, headers=headers)
         assert answer.status_code == 400
+        # Nothing was changed by half, and nobody else is hurt by it.
+        assert server.command("signing_keys") == key
+        assert ask(http, server).json()["expires_in"] == server.config.token_lifetime
 
     def test_wrong_command_of_a_handle(self, server: Switches) -> None:
         with pytest.raises((RuntimeError, LookupError)):
@@ -392,7 +419,7 @@ class TestRunning:
     def test_port_that_is_taken(self) -> None:
         with DevServer() as first:
             port = urlsplit(first.api_url).port or 0
-            with pytest.raises(OSError, match="in use"):
+            with pytest.raises(OSError, match=f"in use.*127.0.0.1:{port}"):
                 DevServer(port=port).start()
             with pytest.raises(OSError, match="in use"):
                 DevServer(api_port=port).start()
@@ -402,9 +429,12 @@ class TestRunning:
     def test_bad_certificate(self, tmp_path: Path) -> None:
         bad = tmp_path / "bad.pem"
         bad.write_text("nothing")
-        for kind in (DevServer, DevServerProcess):
-            with pytest.raises(RuntimeError, match="did not start"):
-                kind(certfile=str(bad), keyfile=str(bad)).start()
+        for file in (bad, tmp_path / "nowhere.pem"):
+            with pytest.raises(ConfigurationError, match="certificate and its key cannot be used") as caught:
+                DevServer(certfile=str(file), keyfile=str(file)).start()
+            assert caught.value.key == "certfile"
+            with pytest.raises(RuntimeError, match="did not start: certfile: the certificate"):
+                DevServerProcess(certfile=str(file), keyfile=str(file)).start()
 
     def test_refused_places(self, monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(ConfigurationError, match="loopback"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+import math
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
@@ -13,7 +14,7 @@ from typing import Any, Final
 
 from accredit.core.jose import sign_jws
 from accredit.devserver.core import Authority
-from accredit.devserver.faults import GARBAGE, Fault, make_fault
+from accredit.devserver.faults import GARBAGE, Fault, checked_seconds, make_fault
 from accredit.devserver.keys import new_signing_key
 from accredit.devserver.log import RequestLog
 from accredit.devserver.state import StateFile
@@ -217,11 +218,15 @@ class Control:
 
     def do_set_token_lifetime(self, *, seconds: int | None) -> None:
         """Set the lifetime of tokens issued from now on; None for the configured one."""
+        if seconds is not None and (type(seconds) is not int or not 1 <= seconds <= _MAX_OFFSET):
+            msg = "a lifetime is a whole number of seconds, at least 1, or null"
+            raise ValueError(msg)
         self.authority.token_lifetime = seconds
 
     def do_set_latency(self, *, seconds: float, client_id: str | None, server: str) -> None:
         """Set the delay of answers: of the token endpoint (server ``as``), of one client there, or of the API."""
-        self._latency[server if client_id is None else f"client:{client_id}"] = float(seconds)
+        _check_side(server)
+        self._latency[server if client_id is None else f"client:{client_id}"] = checked_seconds("latency", seconds)
 
     def do_fail(
         self,
@@ -257,6 +262,7 @@ class Control:
         self._plan(server, path, make_fault(**plan))
 
     def _plan(self, server: str, path: str, fault: Fault) -> None:
+        _check_side(server)
         if fault.remaining is not None and fault.remaining < 1:
             self._faults.pop((server, path), None)
         else:
@@ -286,6 +292,9 @@ class Control:
 
     def do_rotate_key(self, *, forget_old: bool) -> str:
         """Sign with a new key; return its key id."""
+        if type(forget_old) is not bool:
+            msg = "forget_old must be true or false"
+            raise ValueError(msg)
         return self.authority.rotate(new_signing_key(), forget_old=forget_old).kid or ""
 
     def do_stage_key(self) -> str:
@@ -295,7 +304,9 @@ class Control:
 
     def do_advance_clock(self, *, seconds: float) -> float:
         """Move the clock of the server and the API; return the new time."""
-        offset = self._offset + float(seconds)
+        # Before it is turned into a float: not every whole number can be.
+        bearable = type(seconds) in {int, float} and abs(seconds) <= 2 * _MAX_OFFSET
+        offset = self._offset + float(seconds) if bearable else math.inf
         if not abs(offset) <= _MAX_OFFSET:
             msg = "the clock cannot be moved that far"
             raise ValueError(msg)
@@ -330,6 +341,7 @@ class Control:
 
     def do_hold(self, *, server: str) -> None:
         """Hold the requests that arrive from now on."""
+        _check_side(server)
         if server not in self._gates or self._gates[server].is_set():
             self._gates[server] = asyncio.Event()
 
@@ -379,6 +391,13 @@ class Control:
     def do_signing_keys(self) -> list[dict[str, str]]:
         """Return the published keys."""
         return [dict(key.public_jwk) for key in self.authority.keys]
+
+
+def _check_side(server: str) -> None:
+    # A typing error must not become a switch that nothing heeds.
+    if server not in {"as", "api"}:
+        msg = "server must be 'as' or 'api'"
+        raise ValueError(msg)
 
 
 async def _first(event: Coroutine[Any, Any, object], gone: Awaitable[None], seconds: float | None) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -16,6 +16,7 @@ FAULT_HEADER: Final = "x-accredit-fault"
 FAULT_PARAMETER: Final = "accredit_fault"
 MAX_SECONDS: Final = 3600.0
 _MAX_TEXT: Final = 1000
+_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 #: What `garbage` can answer instead of a token: (content type, body).
 GARBAGE: Final[Mapping[str, tuple[str, bytes]]] = {
@@ -90,16 +91,20 @@ def make_fault(
         ValueError: a value is out of bounds, or two of them exclude each other; it does not repeat the value.
 
     """
-    for name, seconds in (("latency", latency), ("drip", drip)):
-        if isinstance(seconds, bool) or not (math.isfinite(seconds) and 0 <= seconds <= MAX_SECONDS):
-            msg = f"{name} must be from 0 to {MAX_SECONDS:g} seconds"
-            raise ValueError(msg)
+    latency, drip = checked_seconds("latency", latency), checked_seconds("drip", drip)
     if not set(twist) <= set(TWISTS):
         msg = f"twist must be some of {', '.join(TWISTS)}"
         raise ValueError(msg)
-    if status is not None and (isinstance(status, bool) or not 200 <= status <= 599):
-        msg = "status must be from 200 to 599"
+    if status is not None and (type(status) is not int or not 200 <= status <= 599):
+        msg = "status must be a whole number from 200 to 599"
         raise ValueError(msg)
+    if times is not None and type(times) is not int:
+        msg = "times must be a whole number"
+        raise ValueError(msg)
+    for name, text in (("error", error), ("body", body)):
+        if text is not None and not isinstance(text, str):
+            msg = f"{name} must be a text"
+            raise ValueError(msg)
     replaced = status is not None or garbage is not None or error is not None or body is not None
     if (status is not None or error is not None or body is not None) and garbage is not None:
         msg = "status, error and body on the one hand and garbage on the other exclude each other"
@@ -107,7 +112,7 @@ def make_fault(
     if replaced and twist:
         msg = "a twist is one of the true answer, so status, error, body and garbage exclude it"
         raise ValueError(msg)
-    extra = [(_field(name).lower(), _field(value)) for name, value in headers]
+    extra = [(_name(name), _field(value)) for name, value in headers]
     if retry_after is not None:
         extra.append(("retry-after", _field(retry_after)))
     response = None
@@ -117,7 +122,21 @@ def make_fault(
         response = _failure(503 if status is None else status, error, body)
     if response is not None:
         response = dataclasses.replace(response, headers=(*response.headers, *extra))
-    return Fault(response, times, truncate, float(latency), float(drip), hang_up, frozenset(twist))
+    return Fault(response, times, truncate, latency, drip, hang_up, frozenset(twist))
+
+
+def checked_seconds(name: str, seconds: float) -> float:
+    """Return a delay that the server can keep.
+
+    Raises:
+        ValueError: it is no number of seconds, or out of bounds.
+
+    """
+    # NaN is not within the bounds either.
+    if type(seconds) not in {int, float} or not 0 <= seconds <= MAX_SECONDS:
+        msg = f"{name} must be from 0 to {MAX_SECONDS:g} seconds"
+        raise ValueError(msg)
+    return float(seconds)
 
 
 def _failure(status: int, error: str | None, body: str | None) -> Response:
@@ -138,11 +157,19 @@ def _garbage(kind: str) -> Response:
 
 
 def _field(text: str) -> str:
-    # No rule but that it stays one field: what odd values do to a client is what tests want to know.
-    if not isinstance(text, str) or any(bad in text for bad in "\r\n\0"):
-        msg = "a header field must be a text of one line"
+    # No rule but that it stays one field that can be sent: what odd values do to a client is what tests want to know.
+    if not isinstance(text, str) or any(bad in text for bad in "\r\n\0") or any(letter > "\xff" for letter in text):
+        msg = "a header field must be a text of one line, in Latin-1"
         raise ValueError(msg)
     return text
+
+
+def _name(text: str) -> str:
+    # The HTTP server sends no other, and closes the connection instead.
+    if not isinstance(text, str) or not _TOKEN.fullmatch(text):
+        msg = "the name of a header field must be a token of RFC 9110, section 5.6.2"
+        raise ValueError(msg)
+    return text.lower()
 
 
 def parse_fault(text: str) -> Fault:
