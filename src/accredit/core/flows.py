@@ -236,7 +236,8 @@ def _await_turn(
                 refused = "expired" if is_over else _unusable(answer.stored, request, before.wall)
                 if refused is None:
                     return Obtained(_bounded(answer.stored, before.wall), before.local, "store")
-                yield from emit(RecordRefused(identity.registration, identity.principal, refused))
+                if not is_over:
+                    yield from emit(RecordRefused(identity.registration, identity.principal, refused))
                 if refused == "expired" and not expired:
                     # In its last seconds it serves nobody: claim what comes after it, so that one asks for all.
                     expired = True
