@@ -93,7 +93,7 @@ def run(arguments: Sequence[str], config: str | None) -> int:
         }
         if accepted:
             members["claims"] = claims
-        sys.stdout.write(json.dumps(members) + "\n")
+        sys.stdout.write(json.dumps(members, default=dict) + "\n")
     else:
         width = max(len(name) for name, _, _ in checks)
         for name, passed, text in checks:

@@ -127,7 +127,8 @@ class VerifiedToken:
         audience: every ``aud``.
         issued_at: ``iat``, seconds since the epoch; None where introspection does not say it.
         expires_at: ``exp``, seconds since the epoch; None where introspection does not say it.
-        claims: all claims, read-only.
+        claims: all claims, read-only at every depth, as one token is handed to many requests: a list is a tuple, and an
+            object a mapping. ``json.dumps(token.claims, default=dict)`` writes them.
         issuer: the issuer that was trusted with it, to the byte as it is configured.
 
     """
@@ -139,7 +140,7 @@ class VerifiedToken:
     audience: tuple[str, ...]
     issued_at: float | None
     expires_at: float | None
-    claims: Mapping[str, object] = field(repr=False)
+    claims: Mapping[str, object] = field(repr=False, hash=False)
     issuer: str
 
     def has_scope(self, *needed: str) -> bool:
@@ -278,9 +279,25 @@ def validate_access_token(
         audience=audience,
         issued_at=issued_at,
         expires_at=expires_at,
-        claims=claims if isinstance(claims, MappingProxyType) else MappingProxyType(dict(claims)),
+        claims=read_only(claims),
         issuer=policy.issuer,
     )
+
+
+def read_only(claims: Mapping[str, object]) -> Mapping[str, object]:
+    """Return the claims as they are handed out: nothing in them can be changed."""
+    nested = {name: _frozen(value) for name, value in claims.items() if isinstance(value, list | dict)}
+    if nested:
+        return MappingProxyType({**claims, **nested})
+    return claims if isinstance(claims, MappingProxyType) else MappingProxyType(dict(claims))
+
+
+def _frozen(value: object) -> object:
+    if isinstance(value, list):
+        return tuple(map(_frozen, value))
+    if isinstance(value, dict):
+        return MappingProxyType({name: _frozen(each) for name, each in value.items()})
+    return value
 
 
 def _check_type(header: Mapping[str, object], policy: AccessTokenPolicy, profile: TokenProfile) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Final, Literal, NamedTuple, NoReturn
 from urllib.parse import urlencode
 
@@ -17,6 +16,7 @@ from accredit.core.access_token import (
     check_kind,
     check_times,
     optional_text,
+    read_only,
     read_scope,
 )
 from accredit.core.client_auth import ClientAuthentication, first_control
@@ -310,7 +310,7 @@ def _judge(
         audience=audience,
         issued_at=issued_at,
         expires_at=expires_at,
-        claims=MappingProxyType(dict(claims)),
+        claims=read_only(claims),
         issuer=policy.issuer,
     )
 
