@@ -177,6 +177,8 @@ class TestAnswers:
             ({"token_use": "id"}, "type"),
             ({"cnf": {"jkt": "x"}}, "bound"),
             ({"cnf": None}, "bound"),
+            ({"token_type": "DPoP"}, "bound"),
+            ({"token_type": "dpop", "cnf": {"jkt": "x"}}, "bound"),
         ],
     )
     def test_refused(self, members: dict[str, object], reason: str) -> None:
@@ -198,6 +200,8 @@ class TestAnswers:
         assert world_of(policy={"max_token_age": 60}).reason(OPAQUE) == "too_old"
         bound = world_of(active(cnf={"jkt": "x"}), policy={"accept_bound_tokens": True})
         assert bound.verifier.verify(OPAQUE).claims["cnf"] == {"jkt": "x"}
+        bound = world_of(active(token_type="DPoP"), policy={"accept_bound_tokens": True})
+        assert bound.verifier.verify(OPAQUE).claims["token_type"] == "DPoP"
 
     @pytest.mark.parametrize(
         ("answer", "kind"),
@@ -519,7 +523,10 @@ class TestSigned:
             ({"iat": True}, "when it was made"),
             ({"iat": 1}, "not made now"),
             ({"iat": 4e9}, "not made now"),
+            ({"iat": 10**400}, "when it was made"),
+            ({"iat": -1}, "when it was made"),
             ({"exp": 1}, "expired"),
+            ({"exp": 10**400}, "expired"),
             ({"exp": "x"}, "expired"),
             ({"token_introspection": MISSING}, "token_introspection"),
             ({"token_introspection": []}, "token_introspection"),

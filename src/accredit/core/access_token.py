@@ -28,7 +28,8 @@ DEFAULT_ALGORITHMS: Final = ("ES256", "RS256", "PS256", "EdDSA", "Ed25519")
 _MAX_AUDIENCES: Final = 100
 _MAX_SCOPES: Final = 1000
 _MAX_KEPT_SCOPE: Final = 512
-_LAST_SECOND: Final = 253402300799  # 9999-12-31T23:59:59Z
+#: The last time that counts as one, in seconds since the epoch: 9999-12-31T23:59:59Z.
+LAST_SECOND: Final = 253402300799
 _MAX_PAYLOAD: Final = 16 * 1024
 _MAX_DEPTH: Final = 16
 
@@ -418,7 +419,7 @@ def check_client(claims: Mapping[str, object], policy: AccessTokenPolicy, profil
 
 def _time(claims: Mapping[str, object], name: str) -> float:
     value = claims.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _LAST_SECOND:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LAST_SECOND:
         _deny(f"the claim {name} of the token is missing or not a time", "malformed")
     return value
 
