@@ -22,6 +22,7 @@ NAMES = (
     "encryption",
     "guard",
     "rpc",
+    "verify",
 )
 
 

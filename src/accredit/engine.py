@@ -170,7 +170,8 @@ class Engine:
             if token is None:
                 self._check_hold(slot, now)
             flight = self._board(slot)
-            floor = _newest(slot.generation(), newer_than)
+            over = slot.generation() if slot.usable(now) is None else None
+            floor = newer_than if over is not None else _newest(slot.generation(), newer_than)
             past = _past(slot, now)
         # Half of the time between the renewal point and the end is for a store that is away to come back.
         spare = 0.0 if token is None or waits or self.store.in_process else _halfway(token) - now
@@ -179,7 +180,7 @@ class Engine:
             slot,
             flight,
             owner,
-            lambda: obtain(slot.request, newer_than=floor, owner=owner, past=past, spare=spare),
+            lambda: obtain(slot.request, newer_than=floor, owner=owner, past=past, spare=spare, over=over),
         )
         if token is None or waits:
             return flight
@@ -320,7 +321,9 @@ class Engine:
         """
         outcome = flight.outcome
         if isinstance(outcome, AccessToken):
-            return outcome if is_newer(outcome.generation, newer_than) else None
+            # A process that was stopped after the flight landed may come by when the token is over.
+            fit = is_newer(outcome.generation, newer_than) and self.now() < outcome.usable_until
+            return outcome if fit else None
         if newer_than is None:
             with self._lock:
                 token = slot.usable(self.now())
@@ -330,10 +333,14 @@ class Engine:
             raise outcome.fresh()
         return None
 
-    def late(self, slot: Slot, seconds: float) -> UnreachableError:
-        """Return the error of a caller whose time is up."""
+    def late(self, slot: Slot, seconds: float, newer_than: int | None) -> AccessToken:
+        """Return what a caller gets whose time is up: a suspect token, if there is one; else raise UnreachableError."""
+        with self._lock:
+            token = slot.usable(self.now())
+        if token is not None and is_newer(token.generation, newer_than):
+            return token
         registration = slot.request.registration
-        return UnreachableError(
+        raise UnreachableError(
             f"no token for registration {registration.id!r} within {seconds:g} s.",
             advice="Check that the authorization server is up and reachable, or allow more time.",
             endpoint=registration.token_endpoint or registration.server,

@@ -393,7 +393,7 @@ class TokenManager(_Face):
             if isinstance(got, AccessToken):
                 return got
             if not got.wait(engine.clock, until - self._now()):
-                raise engine.late(slot, seconds)
+                return engine.late(slot, seconds, newer_than)
             token = engine.landed(slot, got, newer_than)
             if token is not None:
                 return token
@@ -519,7 +519,7 @@ class AsyncTokenManager(_Face):
             if isinstance(got, AccessToken):
                 return got
             if not await got.wait_async(until - self._now()):
-                raise engine.late(slot, seconds)
+                return engine.late(slot, seconds, newer_than)
             token = engine.landed(slot, got, newer_than)
             if token is not None:
                 return token
@@ -542,8 +542,11 @@ class AsyncTokenManager(_Face):
 
 
 def newer_token(outcome: object, token: AccessToken) -> AccessToken | None:
-    """Return what a flight ended with if it is another token than the one that was refused, else None."""
-    if isinstance(outcome, AccessToken) and outcome.generation != token.generation:
+    """Return what a flight ended with if it is another token than the one that was refused, and not over; else None."""
+    if not isinstance(outcome, AccessToken) or outcome.generation == token.generation:
+        return None
+    # A process that was stopped after the flight landed may come by when the token is over.
+    if outcome.clock() < outcome.usable_until:
         return outcome
     return None
 

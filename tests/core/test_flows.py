@@ -212,6 +212,13 @@ def test_a_waiter_polls_until_its_deadline_and_says_why() -> None:
     assert world.server.count == 0
 
 
+def test_a_wait_of_minutes_is_as_good_as_one_of_seconds() -> None:
+    request = wanted(deadline=300.0)
+    run = Poisoned(*[Claimed(None, Wait(60.0))] * 20_000).run(Process("p"), request)
+    assert isinstance(run.finish().error, UnreachableError)
+    assert len(pauses(run)) > 1_100
+
+
 def test_a_waiter_looks_again_when_the_lease_ends() -> None:
     world = Poisoned(Claimed(None, Wait(0.004)))
     run = world.run(Process("p"), REQUEST)

@@ -465,6 +465,58 @@ def test_many_threads_share_few_connections(valkey: Server) -> None:
         store.close()
 
 
+@pytest.mark.parametrize("threads", [False, True])
+def test_where_no_threads_can_run_the_caller_connects(valkey: Server, monkeypatch: Any, threads: bool) -> None:
+    def refuse(_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    store = RedisStore(valkey.url, timeout=PATIENCE, connect_threads=threads)
+    assert works(store)
+    silent = RedisStore("redis://127.0.0.1:1", timeout=PATIENCE, connect_threads=threads)
+    with pytest.raises(StoreError) as caught:
+        works(silent)
+    assert caught.value.reason == "unreachable"
+
+
+GREENLETS = """
+import sys
+from gevent import monkey
+if sys.argv[2] == "before":
+    monkey.patch_all()
+import gevent
+from accredit.stores.redis import RedisStore
+store = RedisStore(sys.argv[1], timeout=30.0, max_connections=2)
+if sys.argv[2] == "after":
+    monkey.patch_all()
+from accredit.testing.store_contract import make_identity, make_record
+identities = [make_identity() for _ in range(40)]
+for number, identity in enumerate(identities):
+    record = make_record(identity, f"token-{number}")
+    store.publish(identity, owner="a", record=record, remaining=60.0, credential="", based_on=None)
+def read(number):
+    return store.read(identities[number]).record.value
+greenlets = [gevent.spawn(read, number % 40) for number in range(400)]
+gevent.sleep(0.01)
+killed = [greenlet for greenlet in greenlets[::3] if not greenlet.dead]
+gevent.killall(killed)
+gevent.joinall(greenlets)
+wrong = [n for n, g in enumerate(greenlets) if isinstance(g.value, str) and g.value != f"token-{n % 40}"]
+right = sum(isinstance(greenlet.value, str) for greenlet in greenlets)
+print(len(killed) > 0, right >= 200, wrong, [read(number) for number in range(40)] == [f"token-{n}" for n in range(40)])
+"""
+
+
+@pytest.mark.parametrize("patched", ["before", "after"])
+@covers("N15", outcome="OK: a greenlet that is killed in the middle takes its connection along")
+def test_greenlets_that_are_killed_in_the_middle(valkey: Server, patched: str) -> None:
+    pytest.importorskip("gevent")
+    with Proxy(valkey.port, lambda: 0.002) as proxy:
+        command = [sys.executable, "-W", "ignore", "-c", GREENLETS, proxy.url, patched]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert done.stdout.split() == ["True", "True", "[]", "True"], done.stderr
+
+
 @covers("T11", outcome="OK: importing the module says which extra to install, and importing accredit does without")
 def test_without_redis_py_the_extra_is_named() -> None:
     code = (

@@ -50,6 +50,7 @@ JWK = "tests/core/test_jwk.py"
 KEYS = "tests/verifier/test_keys.py"
 PROFILES = "tests/verifier/test_profiles.py"
 QUESTIONS = "tests/verifier/test_introspection.py"
+SIGNED = "tests/verifier/test_signed_introspection.py"
 VERDICTS = "tests/verifier/test_verdicts.py"
 FACES = "tests/verifier/test_faces.py"
 PRESENTED = "tests/bad_inputs/test_presented.py"
@@ -73,7 +74,7 @@ _ONE = f"{PROFILES}::test_one_mark_at_a_time"
 _POLICY = f"{ACCESS}::test_policy_without_a_needed_check"
 _NO_ANSWER = f"{QUESTIONS}::TestAnswers::test_no_answer_is_never_the_fault_of_the_token"
 _REFUSED = f"{QUESTIONS}::TestAnswers::test_refused"
-_SIGNED = f"{QUESTIONS}::TestSigned::test_refused"
+_SIGNED = f"{SIGNED}::TestSigned::test_refused"
 _TRUST = f"{PROFILES}::TestConstruction::test_what_makes_no_sense"
 
 FAULTS: Sequence[Fault] = (
@@ -243,7 +244,7 @@ FAULTS: Sequence[Fault] = (
     fault(_I, ("required=settings.require_audience", "required=False"), f"{QUESTIONS}::TestAnswers::test_settings_that_demand_more"),
     fault(_I, ("expires_at, issued_at = check_times(claims, policy, now=now_wall, required=False)", "expires_at = issued_at = None"), _REFUSED),
     fault(_I, ("    check_kind(claims, policy, profile, partial=True)\n", ""), _REFUSED),
-    fault(_I, no("essence != SIGNED_MEDIA_TYPE"), f"{QUESTIONS}::TestSigned::test_a_plain_answer_with_a_signature_in_it"),
+    fault(_I, no("essence != SIGNED_MEDIA_TYPE"), f"{SIGNED}::TestSigned::test_a_plain_answer_with_a_signature_in_it"),
     fault(_I, no('not isinstance(kind, str) or kind.lower().removeprefix("application/") != _SIGNED_TYPE'), _SIGNED),
     fault(_I, ("payload = verify_jws(jws, candidates)", "payload = jws._payload"), _SIGNED),
     fault(_I, no('claims.get("iss") != policy.issuer'), _SIGNED),

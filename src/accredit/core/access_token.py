@@ -164,9 +164,9 @@ class PresentedToken:
     def __init__(self, jws: CompactJws, claims: Mapping[str, object]) -> None:
         """Keep the parts. One is made for every token, so it is no dataclass: that would take twice as long."""
         issuer = claims.get("iss")
-        self.issuer = issuer if isinstance(issuer, str) else None
-        self.algorithm = jws.algorithm
-        self.kid = jws.kid
+        self.issuer: str | None = issuer if isinstance(issuer, str) else None
+        self.algorithm: str = jws.algorithm
+        self.kid: str | None = jws.kid
         self._jws = jws
         self._claims = claims
 
@@ -358,6 +358,8 @@ def check_audience(value: object, policy: AccessTokenPolicy, *, required: bool) 
         InvalidTokenError: reason ``audience``.
 
     """
+    if isinstance(value, str) and value in policy.audience:  # the usual case, first
+        return (value,)
     if value is None and not required:
         return ()
     audience = _audience(value)
@@ -419,6 +421,8 @@ def check_client(claims: Mapping[str, object], policy: AccessTokenPolicy, profil
 
 def _time(claims: Mapping[str, object], name: str) -> float:
     value = claims.get(name)
+    if type(value) is int and 0 <= value <= LAST_SECOND:  # the usual case, first
+        return value
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LAST_SECOND:
         _deny(f"the claim {name} of the token is missing or not a time", "malformed")
     return value

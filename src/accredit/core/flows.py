@@ -171,7 +171,13 @@ class _Issued(NamedTuple):
 
 
 def obtain(
-    request: TokenRequest, *, newer_than: int | None, owner: str, past: Past = NOTHING, spare: float = 0.0
+    request: TokenRequest,
+    *,
+    newer_than: int | None,
+    owner: str,
+    past: Past = NOTHING,
+    spare: float = 0.0,
+    over: int | None = None,
 ) -> Flow[Obtained | Failed | Postponed]:
     """Get a token newer than ``newer_than``: another's from the store, or one from the server as the only asker.
 
@@ -182,6 +188,8 @@ def obtain(
         past: what this process remembers of failures; the store may know of more.
         spare: seconds for which nobody needs the token. While the store is away, a renewal waits for it that long:
             alone, each process of a fleet would ask for a token of its own.
+        over: the generation whose life is over by the clock of this process, whatever others say of it. Any other
+            will do, even one that counts less: a store that lost a record counts anew.
 
     """
     start = yield from now()
@@ -191,7 +199,7 @@ def obtain(
         return Failed(credential, 0.0, counts=False)
     if past.refused is not None and past.refused.credential == credential.tag:
         return past.refused
-    turn = yield from _await_turn(request, newer_than, credential, owner, deadline, spare)
+    turn = yield from _await_turn(request, newer_than, credential, owner, deadline, spare, over)
     if not isinstance(turn, _Turn):
         return turn
     failures = max(turn.failures, past.failures)
@@ -205,6 +213,7 @@ def _await_turn(
     owner: str,
     deadline: float,
     spare: float,
+    over: int | None,
 ) -> Flow[_Turn | Obtained | Failed | Postponed]:
     """Claim until there is a record, the lease, a hold, or no time left."""
     identity = request.identity
@@ -223,7 +232,8 @@ def _await_turn(
             return _Turn(newer_than) if spare <= 0 else Postponed(min(spare, _STORE_AWAY))
         match answer.directive:
             case Satisfied() if answer.stored is not None:
-                refused = _unusable(answer.stored, request, before.wall)
+                is_over = answer.stored.record.generation == over
+                refused = "expired" if is_over else _unusable(answer.stored, request, before.wall)
                 if refused is None:
                     return Obtained(_bounded(answer.stored, before.wall), before.local, "store")
                 yield from emit(RecordRefused(identity.registration, identity.principal, refused))

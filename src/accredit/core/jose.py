@@ -76,12 +76,12 @@ class CompactJws:
         signature: bytes,
     ) -> None:
         """Keep the parts. One is made for every token, so it is no dataclass: that would take twice as long."""
-        self.header = header
-        self.algorithm = algorithm
-        self.kid = kid
-        self._payload = payload
-        self._signed = signed
-        self._signature = signature
+        self.header: Mapping[str, object] = header
+        self.algorithm: str = algorithm
+        self.kid: str | None = kid
+        self._payload: bytes = payload
+        self._signed: bytes = signed
+        self._signature: bytes = signature
 
 
 def sign_jws(payload: bytes, key: SigningKey, *, header: Mapping[str, object] | None = None) -> str:

@@ -32,8 +32,8 @@ class Desk:
         """Open nothing and start no thread."""
         self.now: Callable[[], float] = clock.now
         self.wall: Callable[[], float] = clock.wall
-        self.lock = threading.Lock()
-        self.closed = False
+        self.lock: threading.Lock = threading.Lock()
+        self.closed: bool = False
         self._inline = inline
         self._hooks = hooks
         self._workers = Workers()

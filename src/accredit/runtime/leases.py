@@ -43,16 +43,21 @@ class Leases:
 
     def keep(self, claim: effects.Claim) -> None:
         """Extend this lease from now on."""
+        thread: threading.Thread | None = None
         with self._lock:
             self._kept[claim.owner] = _Lease(claim, self._clock.now() + claim.lease * EXTEND_AFTER)
             if self._thread is None:
-                thread = threading.Thread(target=self._watch, name="accredit-leases", daemon=True)
-                try:
-                    thread.start()
-                except RuntimeError:
-                    return  # No thread can be had now: the lease runs as long as it was taken for.
-                self._thread = thread
-        self._poke()
+                thread = self._thread = threading.Thread(target=self._watch, name="accredit-leases", daemon=True)
+        if thread is None:
+            self._poke()
+            return
+        # Not under the lock, see decision 0056.
+        try:
+            thread.start()
+        except RuntimeError:
+            # No thread can be had now: the lease runs as long as it was taken for.
+            with self._lock:
+                self._thread = None
 
     def let_go(self, owner: str) -> None:
         """Stop extending; an extension that is on its way has its answer when this returns."""

@@ -39,21 +39,21 @@ class Trusted:
 
     def __init__(self, trust: TrustedIssuer) -> None:
         """Start with the keys that were given, or with none."""
-        self.trust = trust
-        self.origin = _origin(trust)
+        self.trust: TrustedIssuer = trust
+        self.origin: str = _origin(trust)
         self.keys: KeySet | None = trust.pinned_keys
         self.key_ids: frozenset[KeyId] = _ids(self.keys)
-        self.renew_at = math.inf if self.keys is not None else -math.inf
-        self.unusable_at = self.renew_at
+        self.renew_at: float = math.inf if self.keys is not None else -math.inf
+        self.unusable_at: float = self.renew_at
         self.flight: Flight[KeysLanded] | None = None
         self.searched_at: float | None = None
-        self.failures = 0
+        self.failures: int = 0
         self.error: AccreditError | None = None
-        self.retry_at = -math.inf
+        self.retry_at: float = -math.inf
         self.held: Refused | None = None
-        self.held_until = -math.inf
-        self.held_failures = 0
-        self.looked_at = -math.inf
+        self.held_until: float = -math.inf
+        self.held_failures: int = 0
+        self.looked_at: float = -math.inf
 
     def adopt(self, fetched: FetchedKeys, jitter: float) -> frozenset[KeyId]:
         """Take a key set in; return what is gone from the one before."""

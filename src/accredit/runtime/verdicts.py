@@ -40,12 +40,12 @@ class Verdict:
         asked_at: float | None = None,
     ) -> None:
         """Keep all of it; ``expires_at`` is in seconds since the epoch, None when nobody knows."""
-        self.token = token
-        self.trusted = trusted
-        self.key = key
-        self.until = until
-        self.ends = math.inf if expires_at is None else expires_at + trusted.trust.policy.leeway
-        self.asked_at = asked_at
+        self.token: VerifiedToken = token
+        self.trusted: Trusted = trusted
+        self.key: KeyId | None = key
+        self.until: float = until
+        self.ends: float = math.inf if expires_at is None else expires_at + trusted.trust.policy.leeway
+        self.asked_at: float | None = asked_at
 
 
 class Verdicts:

@@ -200,9 +200,10 @@ class _Ticket:
 class Pool:
     """The connections to one server: at most so many, the one used last first."""
 
-    def __init__(self, make: Callable[[], Link], place: Place, most: int) -> None:
+    def __init__(self, make: Callable[[], Link], place: Place, most: int, *, threads: bool = True) -> None:
         """Open nothing yet."""
         self.place = place
+        self._threads = threads
         self._make = make
         self._most = most
         self._lock = threading.Lock()
@@ -229,7 +230,7 @@ class Pool:
                     self._waiting.append(ticket)
         if link is None:
             if start:
-                self._start(ticket)
+                self._start(ticket, deadline)
             link = self._wait(ticket, deadline, "timeout" if start else "exhausted")
         link.deadline = deadline
         return link
@@ -269,32 +270,48 @@ class Pool:
         return None
 
     def _wait(self, ticket: _Ticket, deadline: float, late: str) -> Link:
-        if not ticket.gate.acquire(timeout=max(deadline - time.monotonic(), 0.0)):
-            with self._lock:
-                if ticket.link is None and ticket.reason is None:
-                    ticket.abandoned = True
-                    if ticket in self._waiting:
-                        self._waiting.remove(ticket)
-                    ticket.reason = late
+        try:
+            if not ticket.gate.acquire(timeout=max(deadline - time.monotonic(), 0.0)):
+                self._abandon(ticket, late)
+        except BaseException:
+            # Interrupted, or a greenlet that was killed: nobody is there to take the connection.
+            self._abandon(ticket, late)
+            if ticket.link is not None:
+                self.give_back(ticket.link)
+            raise
         if ticket.link is not None:
             return ticket.link
         raise store_error(ticket.reason or late, str(self.place))
 
-    def _start(self, ticket: _Ticket) -> None:
+    def _abandon(self, ticket: _Ticket, late: str) -> None:
+        """Give up waiting, unless there is a connection by now."""
+        with self._lock:
+            if ticket.link is None and ticket.reason is None:
+                ticket.abandoned = True
+                ticket.reason = late
+                if ticket in self._waiting:
+                    self._waiting.remove(ticket)
+
+    def _start(self, ticket: _Ticket, deadline: float) -> None:
         def connect() -> None:
-            self._connect(ticket)
+            self._connect(ticket, time.monotonic() + CONNECT_SECONDS)
 
-        try:
-            threading.Thread(target=connect, name="accredit-redis-connect", daemon=True).start()
-        except RuntimeError:
-            connect()  # No thread can be had (limits, interpreter shutdown): on the caller's own, then.
+        if self._threads:
+            try:
+                threading.Thread(target=connect, name="accredit-redis-connect", daemon=True).start()
+            except RuntimeError:  # limits, interpreter shutdown
+                pass
+            else:
+                return
+        # No thread can be had: on the caller's own, then, where nothing but the look-up of a name goes on for longer.
+        self._connect(ticket, deadline)
 
-    def _connect(self, ticket: _Ticket) -> None:
+    def _connect(self, ticket: _Ticket, deadline: float) -> None:
         link: Link | None = None
         reason: str | None = None
         try:
             link = self._make()
-            link.deadline = time.monotonic() + CONNECT_SECONDS
+            link.deadline = deadline
             link.connect()  # type: ignore[no-untyped-call]  # redis-py is typed in part
         except ConfigurationError:
             reason = "configuration"
@@ -323,7 +340,7 @@ class Pool:
                 self._open += 1
                 tickets.append(self._waiting.popleft())
         for ticket in tickets:
-            self._start(ticket)
+            self._start(ticket, time.monotonic() + CONNECT_SECONDS)
 
 
 def _disconnect(link: Link) -> None:
@@ -336,8 +353,17 @@ def _disconnect(link: Link) -> None:
 class Pools:
     """The pools of the servers that an operation may be sent to. They are forgotten, not closed, in a forked child."""
 
-    def __init__(self, *, database: int, login: Login, context: Callable[[], ssl.SSLContext] | None, most: int) -> None:
+    def __init__(
+        self,
+        *,
+        database: int,
+        login: Login,
+        context: Callable[[], ssl.SSLContext] | None,
+        most: int,
+        threads: bool = True,
+    ) -> None:
         """Open nothing yet."""
+        self._threads = threads
         self._database = database
         self._login = login
         self._make_context = context
@@ -356,7 +382,7 @@ class Pools:
         with self._lock:
             pool = self._pools.get(place)
             if pool is None:
-                pool = self._pools[place] = Pool(lambda: self._link(place), place, self._most)
+                pool = self._pools[place] = Pool(lambda: self._link(place), place, self._most, threads=self._threads)
             return pool
 
     def keep_only(self, places: set[Place]) -> None:

@@ -36,8 +36,8 @@ try:
     from accredit.stores._redis_nodes import Router, make_nodes
     from accredit.stores._redis_scripts import SCRIPTS, Script, Scripts
     from accredit.stores._redis_settings import Login, from_client, from_url, wrong
-except ImportError as error:
-    if (error.name or "").partition(".")[0] != "redis":
+except ImportError as _error:
+    if (_error.name or "").partition(".")[0] != "redis":
         raise
     _MISSING = "the Redis store needs the extra 'redis': pip install 'accredit[redis]'"
 if _MISSING is not None:
@@ -85,6 +85,7 @@ class RedisStore:
         sentinel_password: SecretGiven | None = None,
         ca_file: str | Path | None = None,
         client_certificate: tuple[str | Path, str | Path] | None = None,
+        connect_threads: bool = True,
     ) -> None:
         """Read the settings. Nothing is opened until the first verb, so Redis may be down.
 
@@ -103,6 +104,8 @@ class RedisStore:
             sentinel_password: likewise.
             ca_file: certificates to trust instead of the system's (PEM), for TLS.
             client_certificate: files of a certificate and its key (PEM), for mutual TLS.
+            connect_threads: False where no threads can run, as with ``renewal="inline"``: connections are then opened
+                on the caller's thread, and looking up a host name may take longer than ``timeout``.
 
         Raises:
             ConfigurationError: a setting is wrong.
@@ -135,10 +138,18 @@ class RedisStore:
         self._keyring = keyring
         self._reports = Reports()
         self._pools = Pools(
-            database=settings.database, login=settings.login, context=settings.context, most=max_connections
+            database=settings.database,
+            login=settings.login,
+            context=settings.context,
+            most=max_connections,
+            threads=connect_threads,
         )
         self._sentinel_pools = Pools(
-            database=0, login=settings.sentinel_login, context=settings.context, most=max_connections
+            database=0,
+            login=settings.sentinel_login,
+            context=settings.context,
+            most=max_connections,
+            threads=connect_threads,
         )
         self._nodes = make_nodes(settings, self._pools, self._sentinel_pools)
         self._router = Router(self._nodes, self._pools)
