@@ -91,6 +91,8 @@ FAULTS: Sequence[Fault] = (
     fault(_A, ("0 <= self.leeway <= MAX_LEEWAY or", "True or"), _POLICY),
     fault(_A, ("and math.isfinite(self.max_token_age) and self.max_token_age > 0", ""), _POLICY),
     fault(_A, no("self.clients is not None and (not self.clients or not _are_texts(self.clients))"), _TRUST),
+    fault(_A, no("not profile.audience_required and self.clients is None"),
+          f"{PROFILES}::TestConstruction::test_cognito_needs_clients_in_place_of_an_audience"),
     fault(_A, no('self.accept_typ_jwt and self.profile != "rfc9068"'), _TRUST),
     # Whose token it is, and who signed it.
     fault(_A, no("presented.issuer != policy.issuer"), f"{ACCESS}::test_whose_token_it_is_comes_before_its_key"),

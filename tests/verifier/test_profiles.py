@@ -221,6 +221,10 @@ class TestConstruction:
         with pytest.raises(ConfigurationError) as caught:
             TrustedIssuer("https://as.example", profile="cognito")
         assert caught.value.key == "audience"
+        # Most of its tokens have no aud: an audience alone would let in every client of the pool.
+        with pytest.raises(ConfigurationError) as caught:
+            TrustedIssuer("https://as.example", "https://api.example", profile="cognito")
+        assert caught.value.key == "clients"
 
     @pytest.mark.parametrize(
         ("settings", "key"),

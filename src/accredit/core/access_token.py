@@ -102,6 +102,12 @@ class AccessTokenPolicy:
                 "a tuple of at least one audience is required",
                 "Give the names of this API, or with the profile 'cognito' the clients that may call it.",
             )
+        if not profile.audience_required and self.clients is None:
+            _misused(
+                "clients",
+                f"the profile {profile.name} accepts tokens without an audience, from listed clients only",
+                "Give the client ids that may call this API: without them any client's token would do.",
+            )
         if not _are_texts(self.algorithms) or not self.algorithms or not set(self.algorithms) <= ALGORITHMS:
             _misused("algorithms", "only known asymmetric algorithms can be accepted", "Use ES256, RS256, ...")
         if not _is_number(self.leeway) or not (
@@ -287,10 +293,13 @@ def validate_access_token(
 
 def read_only(claims: Mapping[str, object]) -> Mapping[str, object]:
     """Return the claims as they are handed out: nothing in them can be changed."""
-    nested = {name: _frozen(value) for name, value in claims.items() if isinstance(value, list | dict)}
+    nested = [name for name, value in claims.items() if type(value) in _CONTAINERS]
     if nested:
-        return MappingProxyType({**claims, **nested})
+        return MappingProxyType({**claims, **{name: _frozen(claims[name]) for name in nested}})
     return claims if isinstance(claims, MappingProxyType) else MappingProxyType(dict(claims))
+
+
+_CONTAINERS: Final = frozenset({list, dict})
 
 
 def _frozen(value: object) -> object:
