@@ -111,8 +111,11 @@ class Introspection:
         if not isinstance(self.client_auth, ClientAuthentication):
             _misused("client_auth", "it is no client authentication method", "Give ClientSecretBasic(secret).")
         self.client_auth.check(self.client_id)
-        if self.tokens not in {"opaque", "all", "only"}:
+        if self.tokens not in ("opaque", "all", "only"):  # a tuple: what is given may have no hash
             _misused("tokens", "it is neither 'opaque' nor 'all' nor 'only'", "Use one of them.")
+        for name in ("signed", "require_audience"):
+            if not isinstance(getattr(self, name), bool):
+                _misused(name, "it is neither true nor false", "Give True or False.")
         for name, most in (
             ("keep_active", MAX_KEPT),
             ("keep_inactive", MAX_INACTIVE_KEPT),
