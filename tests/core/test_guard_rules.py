@@ -188,16 +188,32 @@ def test_only_the_plain_spelling_is_let_through_without_a_token(segments: list[s
 
 
 @pytest.mark.parametrize(
-    "path", ["", "orders", "/orders/", "//orders", "/a/../b", "/a/*/b", "/a*", "*", "/a/./b", "/a;b", "/a\\b"]
+    "path",
+    [
+        None,
+        5,
+        b"/orders",
+        "",
+        "orders",
+        "/orders/",
+        "//orders",
+        "/a/../b",
+        "/a/*/b",
+        "/a*",
+        "*",
+        "/a/./b",
+        "/a;b",
+        "/a\\b",
+    ],
 )
-def test_a_path_that_is_no_plain_path(path: str) -> None:
+def test_a_path_that_is_no_plain_path(path: Any) -> None:
     for make in (rule, public):
         with pytest.raises(ConfigurationError) as error:
             make(path)
         assert error.value.key == "path"
 
 
-@pytest.mark.parametrize("methods", ["get", ["GET", 7], "G3T", "ÄB"])
+@pytest.mark.parametrize("methods", ["get", 5, None, ["GET", 7], "G3T", "ÄB"])
 def test_what_is_no_method(methods: Any) -> None:
     for make in (rule, public):
         with pytest.raises(ConfigurationError) as error:
@@ -208,3 +224,10 @@ def test_what_is_no_method(methods: Any) -> None:
 def test_a_scope_that_is_none() -> None:
     with pytest.raises(ConfigurationError):
         rule("/a", ["a b"])
+
+
+@pytest.mark.parametrize("rules", [["/orders"], [None], rule("/a"), 5, "/a", [rule("/a"), READ]])
+def test_what_is_no_list_of_rules(rules: Any) -> None:
+    with pytest.raises(ConfigurationError) as error:
+        Rules(rules, OTHERWISE)
+    assert error.value.key == "rules"

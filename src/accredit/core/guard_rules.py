@@ -78,8 +78,9 @@ def public(path: str, *, methods: str | Iterable[str] = ()) -> GuardRule:
 
 
 def _path(text: str) -> tuple[str, bool]:
-    below = text.endswith("/*")
-    plain = text.removesuffix("/*") if below else text
+    given = text if isinstance(text, str) else "no path"
+    below = given.endswith("/*")
+    plain = given.removesuffix("/*") if below else given
     if (not plain.startswith("/") and not (below and not plain)) or "*" in plain or _canonical(plain) != (plain or "/"):
         raise ConfigurationError(
             "it is not a plain absolute path.",
@@ -90,7 +91,8 @@ def _path(text: str) -> tuple[str, bool]:
 
 
 def _methods(given: str | Iterable[str]) -> tuple[str, ...]:
-    names = tuple(given.split()) if isinstance(given, str) else tuple(given)
+    several = given.split() if isinstance(given, str) else given
+    names = tuple(several) if isinstance(several, Iterable) else (several,)
     if not all(isinstance(name, str) and name.isascii() and name.isalpha() and name == name.upper() for name in names):
         raise ConfigurationError("it is no HTTP method.", advice="Write 'GET' or ('PUT', 'PATCH').", key="methods")
     return names
@@ -143,7 +145,19 @@ class Rules:
     """The rules of one guard. The longest path wins, then the rule that names the method, then the first one."""
 
     def __init__(self, rules: Iterable[GuardRule], otherwise: RequiredScope) -> None:
-        """Keep the rules, and the scope that a path without a rule needs."""
+        """Keep the rules, and the scope that a path without a rule needs.
+
+        Raises:
+            ConfigurationError: one of them is no rule.
+
+        """
+        rules = tuple(rules) if isinstance(rules, Iterable) else (None,)
+        if not all(isinstance(each, GuardRule) for each in rules):
+            raise ConfigurationError(
+                "it is no list of rules.",
+                advice="Give [rule('/orders/*', 'orders:read'), public('/health')].",
+                key="rules",
+            )
         self._otherwise = otherwise
         self._exact: dict[tuple[str, str], GuardRule] = {}
         self._below: dict[tuple[str, str], GuardRule] = {}
