@@ -332,3 +332,19 @@ def test_a_decorator_without_its_parentheses(verifier: TokenVerifier) -> None:
         requires: Any = guard.requires
         with pytest.raises(ConfigurationError, match="parentheses"):
             requires(view)
+
+
+@pytest.mark.parametrize("length", [b"65537", b"9999999999", b"12345678901", b"x", b"\xb2"])
+def test_a_form_that_is_long_is_not_read_by_a_decorator(verifier: Any, tokens: TokenMaker, length: bytes) -> None:
+    async def endpoint(_request: Request) -> JSONResponse:
+        return JSONResponse({})
+
+    app = Starlette(routes=[Route("/", StarletteGuard(verifier).requires()(endpoint), methods=["POST"])])
+    headers = [
+        (b"authorization", f"Bearer {tokens.valid()}".encode()),
+        (b"content-type", b"application/x-www-form-urlencoded"),
+        (b"content-length", length),
+    ]
+    scope = {"type": "http", "method": "POST", "path": "/", "headers": headers, "query_string": b""}
+    # There is nothing to receive: a guard that reads the body fails.
+    assert drive(app, scope)[0]["status"] == 200
