@@ -259,9 +259,9 @@ FAULTS: Sequence[Fault] = (
     fault(_I, no("expiry is None or not now_wall < expiry + policy.leeway"), _SIGNED),
     fault(_I, no("not isinstance(inner, dict)"), _SIGNED),
     fault(_I, ("code if code is None or code in _KNOWN_CODES else", "code if True else"), f"{QUESTIONS}::TestAnswers::test_an_error_code_that_repeats_something"),
-    fault(_Q, no("trusted.trust.pinned_keys is not None or trusted.search_rest(now) > 0"), f"{SIGNED}::TestSigned"),
-    fault(_Q, ("            trusted.searched_at = now\n            return True", "            return True"), f"{SIGNED}::TestSigned"),
-    fault(_Q, ("                trusted.fail(fetched, now, desk.jitter())", "                pass"), f"{SIGNED}::TestSigned"),
+    fault(_Q, no("trusted.trust.pinned_keys is not None or trusted.search_rest(now) > 0"), f"{SIGNED}::TestSigned::test_keys_that_were_given_are_never_looked_for"),
+    fault(_Q, ("            trusted.searched_at = now\n            return True", "            return True"), f"{SIGNED}::TestSigned::test_of_many_answers_by_a_new_key_one_looks_for_it"),
+    fault(_Q, ("                trusted.fail(fetched, now, desk.jitter())", "                pass"), f"{SIGNED}::TestSigned::test_a_look_for_a_new_key_that_failed_is_no_fault_of_a_token"),
     fault(_V, ("if refused is not None and refused.credential == credential.tag:", "if False:"), f"{QUESTIONS}::TestTrouble::test_a_refused_credential_is_held"),
     fault(_U, ("        elif asked is None and not (isinstance(error, UnreachableError) and error.status is None):\n            return", "        elif False:\n            return"), f"{QUESTIONS}::TestTrouble::test_a_token_that_the_server_stumbles_over_stops_no_other"),
 )  # fmt: skip
