@@ -246,3 +246,16 @@ def test_a_late_refusal_of_an_old_token_costs_no_request_though_the_store_is_awa
     assert manager._replacement(slot, old, "https://api.example.com") is newer
     assert manager.get() is newer
     assert server.count("/token") == 2
+
+
+def test_a_refusal_right_after_a_failed_renewal_waits_though_the_store_is_away(
+    server: DevServer, make_manager: Make
+) -> None:
+    manager = make_manager(registration(server), store=Faulty(dict.fromkeys(VERBS, boom)), clock=JumpClock())
+    token = manager.get()
+    server.fail(400, error="invalid_scope")
+    slot = manager._slot(None, None, None, None, None)
+    for _ in range(3):
+        assert manager._replacement(slot, token, "https://api.example.com") is None
+        assert manager.get() is token
+    assert server.count("/token") == 2
