@@ -12,6 +12,7 @@ import pytest
 
 from accredit import MemoryStore, TokenManager
 from accredit.core import effects
+from accredit.core.metadata import ServerMetadata
 from accredit.core.records import Claimed, Lead, Satisfied, StoreDown
 from accredit.core.registration import token_request_for
 from accredit.devserver import DevServer
@@ -259,3 +260,22 @@ def test_a_refusal_right_after_a_failed_renewal_waits_though_the_store_is_away(
         assert manager._replacement(slot, token, "https://api.example.com") is None
         assert manager.get() is token
     assert server.count("/token") == 2
+
+
+def test_what_is_remembered_per_api_and_per_server_is_bounded(server: DevServer, make_manager: Make) -> None:
+    manager = make_manager(registration(server))
+    token = manager.get()
+    slot = manager._slot(None, None, None, None, None)
+    tokens = AccreditAuth(manager)._tokens
+    for number in range(600):
+        origin = f"https://api{number}.example.com"
+        manager._engine.refused_again(slot, origin)
+        assert slot.is_cooling(origin, manager._now())
+        tokens._report(slot, token, origin)
+        assert len(slot.cooling or {}) <= 64
+        assert len(tokens._reports) <= 256
+    driver = manager._engine._driver
+    metadata = ServerMetadata(server.issuer, server.token_endpoint)
+    for number in range(1030):
+        driver._keep_metadata(str(number), metadata)
+    assert 0 < len(driver._metadata) <= 1024
