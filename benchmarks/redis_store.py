@@ -27,7 +27,7 @@ _TASKS = 50
 _PATIENCE = 120.0
 _FLEETS = (1, 2, 4, 8, 16, 32, 64)
 #: Of the alternatives, one of each kind; none has a store that processes share.
-_ALONE = ("Authlib (requests)", "MSAL", "google-auth")
+_ALONE = ("Authlib (requests)", "MSAL")
 
 
 def run(effort: Effort) -> list[Section]:

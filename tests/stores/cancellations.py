@@ -36,7 +36,7 @@ class Result:
         given_up: callers that were cancelled, or whose time was up.
         answered: callers that got a token.
         wrong: tokens of another identity.
-        failed: callers that got an error.
+        failed: callers that got an error: their request was under way when the clock was moved by two hours.
         store_timeouts: operations of the store that ended in the middle.
 
     """
