@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
+from accredit import Secret
 from accredit.core.events import RecordRefused
 from accredit.core.identity import Identity
 from accredit.core.records import Held, Hold, Lead, Satisfied, Wait
 from accredit.errors import CredentialRefusedError
+from accredit.stores import envelope
 from accredit.stores._redis_settings import place_of
 from accredit.stores.codec import MAX_LIFETIME
 from accredit.stores.envelope import Keyring, generate_key
@@ -208,3 +210,25 @@ def test_a_name_from_the_network_is_not_believed_whatever_it_is() -> None:
     for port in (0, -1, 65536):
         with pytest.raises(ValueError, match="no host"):
             place_of("a", port)
+
+
+@covers("M06", outcome="OK: a key that was just given is used at once, without a token request of its own")
+def test_a_key_that_was_just_given_opens_the_record_in_the_same_claim(
+    server: Server, client: Any, identity: Identity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(envelope, "_LOOK_AGAIN_FOR_UNKNOWN", 0.0)
+    old, new = generate_key("old").reveal(), generate_key("new").reveal()
+    given = [old]
+    behind = RedisStore(server.url, timeout=PATIENCE, keyring=Keyring(Secret.from_function(lambda: "\n".join(given))))
+    events = Events()
+    behind.report_to(events)
+    assert behind.read(identity) is None  # it has read its keys
+    ahead = RedisStore(server.url, timeout=PATIENCE, keyring=Keyring(new, old))
+    publish(ahead, identity)
+    given.append(new)
+    assert claim(behind, identity).directive == Satisfied()
+    assert events.seen == []
+    # The lease that it had for a moment keeps nobody waiting.
+    assert client.exists(f"{identity.store_key()}:lease") == 0
+    ahead.close()
+    behind.close()
