@@ -61,7 +61,11 @@ def cron(line: str, config: Path, server: DevServer) -> subprocess.CompletedProc
         .replace("/var/log/orders", shlex.quote(str(config.parent)))
         .replace("/srv/orders/orders.json", shlex.quote(str(config.parent / "orders.json")))
     )
-    environment = {"PATH": f"{sysconfig.get_path('scripts')}:/usr/bin:/bin", "HOME": str(config.parent), "LOGNAME": "nobody"}
+    environment = {
+        "PATH": f"{sysconfig.get_path('scripts')}:/usr/bin:/bin",
+        "HOME": str(config.parent),
+        "LOGNAME": "nobody",
+    }
     return subprocess.run(
         ["/bin/sh", "-c", line], cwd="/", env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
         timeout=2 * PATIENCE, check=False,
