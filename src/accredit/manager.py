@@ -14,13 +14,14 @@ from typing import Self
 
 from accredit.clock import Clock
 from accredit.core.events import TokenWithheld
-from accredit.core.registration import ClientRegistration, token_request_for
+from accredit.core.registration import ClientRegistration, kept_texts, token_request_for
 from accredit.core.token import AccessToken
 from accredit.engine import Engine, Renewal
 from accredit.errors import ConfigurationError
 from accredit.instrumentation import Hook
 from accredit.registrations import RegistrationRepository, Registrations, find
 from accredit.runtime.driver import Transport
+from accredit.runtime.parts import check_parts
 from accredit.runtime.slot import Slot
 from accredit.stores.contract import Store
 from accredit.stores.memory import MemoryStore
@@ -101,12 +102,7 @@ class _Face:
                 advice="Use one of them.",
                 key="renewal",
             )
-        if max_entries < 1:
-            raise ConfigurationError(
-                "max_entries is below 1.",
-                advice="Give a positive number.",
-                key="max_entries",
-            )
+        check_parts(store=store, transport=transport, on_event=on_event, max_entries=max_entries)
         if isinstance(registrations, ClientRegistration):
             registrations = (registrations,)
         repository: RegistrationRepository
@@ -179,12 +175,15 @@ class _Face:
     ) -> Slot:
         """Return the slot of a call; identities that were used of late are found by the arguments as given."""
         if scope is not None and not isinstance(scope, str):
-            scope = tuple(scope)
+            scope = kept_texts(scope, key="scope")
         if resource is not None and not isinstance(resource, str):
-            resource = tuple(resource)
+            resource = kept_texts(resource, key="resource")
         plain = scope is None and resource is None and audience is None and principal is None
         alias: object = registration if plain else (registration, scope, resource, audience, principal)
-        slot = self._aliases.get(alias)
+        try:
+            slot = self._aliases.get(alias)
+        except TypeError:  # No text is without a hash: what was given is refused further on, by its name.
+            slot = None
         if slot is not None and not slot.evicted and self._fixed:
             return slot
         found = find(self._repository, registration, self._default)
@@ -226,7 +225,17 @@ class _Face:
 
         For code that handles a 401 by itself; the integrations do it on their own. A late report about a token
         that was replaced meanwhile does nothing.
+
+        Raises:
+            ConfigurationError: it is not what :meth:`get` returned.
+
         """
+        if not isinstance(token, AccessToken):
+            kind = type(token).__name__
+            del token  # It may be the value of one, and is not to hang on the traceback.
+            raise ConfigurationError(
+                f"token is a {kind}, not an AccessToken.", advice="Report what get() returned.", key="token"
+            )
         slot = self._engine.slots.get(token.fingerprint)
         if slot is not None:
             self._engine.suspect(slot, token)
@@ -307,7 +316,10 @@ class TokenManager(_Face):
 
         """
         if scope is None and resource is None and audience is None and principal is None and self._fixed:
-            slot = self._aliases.get(registration)
+            try:
+                slot = self._aliases.get(registration)
+            except TypeError:
+                slot = None
             if slot is not None:
                 token = slot.fresh
                 if token is not None and self._now() < token.renew_at:
@@ -433,7 +445,10 @@ class AsyncTokenManager(_Face):
         A caller that is cancelled hurts no other. Arguments and errors as for :meth:`TokenManager.get`.
         """
         if scope is None and resource is None and audience is None and principal is None and self._fixed:
-            slot = self._aliases.get(registration)
+            try:
+                slot = self._aliases.get(registration)
+            except TypeError:
+                slot = None
             if slot is not None:
                 token = slot.fresh
                 if token is not None and self._now() < token.renew_at:

@@ -83,6 +83,12 @@ def find(repository: RegistrationRepository, registration_id: str | None, defaul
             advice="Name one in the call, or set default.",
             key="default",
         )
+    if not isinstance(wanted, str):
+        raise ConfigurationError(
+            f"registration is a {type(wanted).__name__}, not the id of one.",
+            advice="Give the id as a text; what to ask for is given as scope, resource or audience, by name.",
+            key="registration",
+        )
     registration = repository.get(wanted)
     if registration is None:
         known = repository._there_are() if isinstance(repository, Registrations) else ""  # noqa: SLF001 - own class

@@ -86,7 +86,7 @@ class _Face:
             ConfigurationError: an argument is wrong.
 
         """
-        if renewal not in {"thread", "inline"}:
+        if renewal not in ("thread", "inline"):  # a tuple: what is given may have no hash
             raise ConfigurationError(
                 "renewal is neither 'thread' nor 'inline'.", advice="Use one of them.", key="renewal"
             )

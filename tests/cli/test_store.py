@@ -184,6 +184,39 @@ def test_list_and_purge_need_no_registration(run: Run) -> None:
     assert run("store", "remove").code == 3
 
 
+def test_looking_after_a_store_needs_no_key(
+    server: DevServer, run: Run, elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = elsewhere / "store.key"
+    assert run("store", "keygen", "--output", str(key)).code == 0
+    monkeypatch.setenv("ACCREDIT_STORE_URL", "sqlite:")
+    monkeypatch.setenv("ACCREDIT_STORE_ENCRYPTION_FILE", str(key))
+    assert run("token").code == 0
+    key.unlink()
+    (line,) = run("store", "list", "--json").out.splitlines()
+    entry = json.loads(line)
+    assert entry["key_id"]
+    assert "removed" in run("store", "remove", "--key", entry["key"]).err
+    assert run("store", "purge").code == 0
+    # To hand out a token there has to be one.
+    assert run("token").code == 3
+    assert server.count("/token") == 1
+
+
+def test_list_tells_where_without_who(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from accredit.cli import store
+    from accredit.stores.sqlite import SqliteStore
+
+    class Elsewhere(SqliteStore):
+        path = None  # type: ignore[assignment]  # as a store on a server has none
+
+    monkeypatch.setenv("ACCREDIT_STORE_URL", "redis://canary@127.0.0.1:6379/1")
+    monkeypatch.setattr(store, "open_store", lambda _: Elsewhere())
+    ran = run("store", "list")
+    assert "redis://127.0.0.1:6379/1" in ran.err
+    assert "canary" not in ran.err
+
+
 def test_keygen(run: Run, elsewhere: Path) -> None:
     text = run("store", "keygen").text
     assert Keyring(text).writing.id == text.split(".")[1]

@@ -14,7 +14,7 @@ import pytest
 
 from accredit.core.strict import b64url_encode
 from accredit.devserver import DevServer
-from accredit.testing import TokenMaker, failing
+from accredit.testing import TokenMaker, failing, running_server
 from tests.cli.support import Ran, Run
 
 Pipe = Callable[..., Ran]
@@ -168,6 +168,32 @@ def test_asking_the_authorization_server(
     ran = pipe("opaque", "verify")
     assert ran.code == 9
     assert server.count("/introspect") == 4
+
+
+def test_a_credential_goes_to_its_own_server_only(
+    server: DevServer, tokens: TokenMaker, pipe: Pipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = tokens.valid()
+    with running_server() as other:
+        ran = pipe(token, "verify", "--issuer", other.issuer, "--audience", "x", "--introspect")
+        assert (ran.code, "not of that issuer" in ran.err) == (2, True)
+        assert other.count("/introspect") == 0
+    monkeypatch.delenv("ACCREDIT_ISSUER")
+    monkeypatch.setenv("ACCREDIT_TOKEN_ENDPOINT", f"{server.issuer}/token")
+    assert pipe(token, *demands(server, "--introspect")).code == 0
+    assert pipe(token, "verify", "--issuer", "https://idp.example", "--audience", "x", "--introspect").code == 2
+
+
+def test_what_is_demanded_has_to_be_said_where_nothing_is_configured(
+    tokens: TokenMaker, pipe: Pipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("ISSUER", "CLIENT_ID", "CLIENT_SECRET"):
+        monkeypatch.delenv(f"ACCREDIT_{name}")
+    for options, missing in (("--audience", "--issuer"), ("--issuer", "--audience")):
+        ran = pipe(tokens.valid(), "verify", options, "https://idp.example")
+        assert (ran.code, f"{missing} is needed" in ran.err) == (2, True)
+    assert pipe(tokens.valid(), "verify", "--audience", "x", "--introspect").code == 3
+    assert pipe(tokens.valid(), "verify", "--registration", "one").code == 3
 
 
 def test_too_much_or_nothing(server: DevServer, pipe: Pipe) -> None:

@@ -146,6 +146,10 @@ def test_a_redis_url_opens_the_redis_store_with_all_settings(tmp_path: Path, mon
     }
     settings_of(tmp_path, '[store]\nurl = "rediss://cache:6379/0"').open()
     assert made[1][1] == {}
+    settings_of(tmp_path, '[store]\nurl = "rediss://cache"\nca_file = "ca.pem"').open()
+    assert made[2][1] == {"ca_file": tmp_path / "ca.pem"}
+    settings_of(tmp_path, '[store]\nurl = "rediss://cache"', ACCREDIT_STORE_CA_FILE=str(tmp_path / "x.pem")).open()
+    assert made[3][1] == {"ca_file": tmp_path / "x.pem"}
 
 
 def test_a_store_without_registrations_is_enough_to_look_after_it(tmp_path: Path) -> None:
@@ -185,6 +189,8 @@ def test_a_store_without_registrations_is_enough_to_look_after_it(tmp_path: Path
         ('[store]\nurl = "sqlite:"\nencryption = { env = "A", file = "b" }', "store.encryption", "not a source"),
         ('[store]\nurl = "sqlite:"\npassword = { env = "P" }', "store.password", "no meaning for this store"),
         ('[store]\nurl = "sqlite:"\nusername = "u"', "store.username", "no meaning for this store"),
+        ('[store]\nurl = "sqlite:"\nca_file = "x"', "store.ca_file", "no meaning for this store"),
+        ('[store]\nurl = "rediss://h"\nca_file = 7', "store.ca_file", "a number, not a text"),
         ('[store]\nurl = "redis://h"\npassword = "hunter2"', "store.password", "stands in the configuration file"),
     ],
 )

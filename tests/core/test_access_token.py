@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import unicodedata
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import serialization
@@ -69,6 +71,23 @@ def test_good_token() -> None:
     assert token.claims["iss"] == ISSUER
     assert token.issuer == ISSUER
     assert "claims" not in repr(token)
+
+
+def test_no_request_can_change_the_claims_that_the_next_one_is_given() -> None:
+    token = validate(roles=["reader"], realm={"groups": [{"name": "a"}]}, flat="x")
+    claims: Any = token.claims
+    changes: tuple[Callable[[], object], ...] = (
+        lambda: claims.update(flat="y"),
+        lambda: claims["roles"].append("admin"),
+        lambda: claims["realm"].update(groups=[]),
+        lambda: claims["realm"]["groups"][0].update(name="b"),
+    )
+    for change in changes:
+        with pytest.raises(AttributeError):
+            change()
+    assert json.loads(json.dumps(claims, default=dict))["realm"] == {"groups": [{"name": "a"}]}
+    assert "reader" in claims["roles"]
+    assert len({token, validate(roles=["reader"], realm={"groups": [{"name": "a"}]}, flat="x")}) == 1
 
 
 class TestType:

@@ -128,7 +128,7 @@ def test_a_lease_is_for_half_the_deadline_and_no_longer_than_the_flight() -> Non
     run = world.run(Process("p"), REQUEST, BEFORE)
     run.finish()
     claims = [effect for effect in run.trace if isinstance(effect, effects.Claim)]
-    assert [each.lease for each in claims] == [5.0, 5.0, 4.0]
+    assert [each.lease for each in claims] == [5.0, 5.0, 4.0, 1.0]
     assert {each[:4] for each in claims} == {(REQUEST.identity, BEFORE, "tag of s3cret", claims[0].owner)}
     assert claims[0].owner.startswith("p-")
 

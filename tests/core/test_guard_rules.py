@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import posixpath
+import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,6 +17,12 @@ from accredit.errors import ConfigurationError
 
 OTHERWISE = RequiredScope(("other",))
 READ, WRITE, ADMIN = (RequiredScope((name,)) for name in ("read", "write", "admin"))
+
+
+def every(*names: str) -> RequiredScope:
+    return RequiredScope(names)
+
+
 RULES = Rules(
     [
         public("/health"),
@@ -40,21 +49,21 @@ RULES = Rules(
         ("/health/more", "GET", OTHERWISE),
         ("/static", "GET", PUBLIC),
         ("/static/a/b.css", "GET", PUBLIC),
-        ("/static/../orders", "GET", READ),
+        ("/static/../orders", "GET", every("read", "other")),
         ("/static/..", "GET", OTHERWISE),
         ("/static/%2e%2e/orders", "GET", OTHERWISE),
-        ("/static/..\\orders", "GET", READ),
-        ("/static/a;x=/../../orders", "GET", READ),
+        ("/static/..\\orders", "GET", every("read", "other")),
+        ("/static/a;x=/../../orders", "GET", every("read", "other")),
         ("/orders", "GET", READ),
         ("/orders", "HEAD", READ),
         ("/orders", "POST", WRITE),
         ("/orders", "PUT", WRITE),
         ("/orders", "DELETE", ADMIN),
         ("/orders/", "GET", READ),
-        ("//orders//", "POST", WRITE),
-        ("/./orders/.", "GET", READ),
-        ("/orders;jsessionid=1", "GET", READ),
-        ("/x/../orders", "GET", READ),
+        ("//orders//", "POST", every("write", "other")),
+        ("/./orders/.", "GET", every("read", "other")),
+        ("/orders;jsessionid=1", "GET", every("read", "other")),
+        ("/x/../orders", "GET", every("read", "other")),
         ("/orders/7", "GET", ADMIN),
         ("/orders/7/lines", "POST", ADMIN),
         ("/orders/free", "POST", READ),
@@ -64,11 +73,69 @@ RULES = Rules(
         ("/orders/help/", "GET", ADMIN),
         ("/Orders", "GET", OTHERWISE),
         ("", "GET", OTHERWISE),
-        ("/" + "a/" * 5000, "GET", OTHERWISE),
+        ("/orders/../x", "GET", every("other", "admin")),
+        ("/orders/7/..", "GET", every("read", "admin")),
+        ("/orders\\..\\x", "GET", every("other", "admin")),
+        ("/orders/free;x", "GET", every("read", "admin")),
+        ("/orders//free", "GET", every("read", "admin")),
+        ("/" + "a/" * 5000, "GET", every("other", "read", "write", "admin")),
+        ("/orders/" + "a" * 9000, "GET", every("other", "read", "write", "admin")),
     ],
 )
 def test_a_path(path: str, method: str, needed: RequiredScope | None) -> None:
     assert RULES.find(path, method) == needed
+
+
+def test_a_choice_of_scopes_is_kept_where_one_can_be_and_otherwise_demanded_whole() -> None:
+    rules = Rules([rule("/a/*", any_of="one two"), rule("/b", any_of="three four"), rule("/c", "read")], OTHERWISE)
+    assert rules.find("/a/../c", "GET") == RequiredScope(("read",), ("one", "two"))
+    assert rules.find("/a/../b", "GET") == RequiredScope(("one", "two"), ("three", "four"))
+
+
+SEGMENTS = st.lists(
+    st.sampled_from(["orders", "static", "free", "7", "", ".", "..", "a;b", "..;x", "orders\\..", "%2e"]), max_size=6
+)
+
+
+def readers() -> list[Callable[[str], str]]:
+    """Return how applications read paths: as they are, or without what some of them drop or resolve."""
+
+    def resolved(path: str) -> str:
+        return posixpath.normpath("/" + path.lstrip("/"))
+
+    def merged(path: str) -> str:
+        return re.sub("//+", "/", path)
+
+    def stripped(path: str) -> str:
+        return re.sub(";[^/]*", "", path)
+
+    def turned(path: str) -> str:
+        return path.replace("\\", "/")
+
+    return [
+        lambda path: path,
+        resolved,
+        merged,
+        stripped,
+        lambda path: resolved(stripped(path)),
+        lambda path: merged(stripped(path)),
+        lambda path: resolved(turned(path)),
+        lambda path: merged(turned(path)),
+        lambda path: resolved(stripped(turned(path))),
+    ]
+
+
+@given(SEGMENTS, st.sampled_from(readers()), st.sampled_from(["GET", "POST"]))
+def test_whoever_reads_the_path_it_needs_no_less_than_what_is_read(
+    segments: list[str], reader: Callable[[str], str], method: str
+) -> None:
+    path = "/" + "/".join(segments)
+    read = reader(path)
+    # What the application makes of it, by the rules for a path that can be read in one way only.
+    plain = RULES._needed(read.rstrip("/") or "/", method, plain=False)
+    needed = RULES.find(path, method)
+    assert plain is not None
+    assert needed is PUBLIC or set(plain.all_of) <= set(needed.all_of)
 
 
 def test_without_rules_everything_needs_the_same() -> None:
@@ -121,16 +188,32 @@ def test_only_the_plain_spelling_is_let_through_without_a_token(segments: list[s
 
 
 @pytest.mark.parametrize(
-    "path", ["", "orders", "/orders/", "//orders", "/a/../b", "/a/*/b", "/a*", "*", "/a/./b", "/a;b", "/a\\b"]
+    "path",
+    [
+        None,
+        5,
+        b"/orders",
+        "",
+        "orders",
+        "/orders/",
+        "//orders",
+        "/a/../b",
+        "/a/*/b",
+        "/a*",
+        "*",
+        "/a/./b",
+        "/a;b",
+        "/a\\b",
+    ],
 )
-def test_a_path_that_is_no_plain_path(path: str) -> None:
+def test_a_path_that_is_no_plain_path(path: Any) -> None:
     for make in (rule, public):
         with pytest.raises(ConfigurationError) as error:
             make(path)
         assert error.value.key == "path"
 
 
-@pytest.mark.parametrize("methods", ["get", ["GET", 7], "G3T", "ÄB"])
+@pytest.mark.parametrize("methods", ["get", 5, None, ["GET", 7], "G3T", "ÄB"])
 def test_what_is_no_method(methods: Any) -> None:
     for make in (rule, public):
         with pytest.raises(ConfigurationError) as error:
@@ -141,3 +224,10 @@ def test_what_is_no_method(methods: Any) -> None:
 def test_a_scope_that_is_none() -> None:
     with pytest.raises(ConfigurationError):
         rule("/a", ["a b"])
+
+
+@pytest.mark.parametrize("rules", [["/orders"], [None], rule("/a"), 5, "/a", [rule("/a"), READ]])
+def test_what_is_no_list_of_rules(rules: Any) -> None:
+    with pytest.raises(ConfigurationError) as error:
+        Rules(rules, OTHERWISE)
+    assert error.value.key == "rules"

@@ -156,7 +156,8 @@ class TestBelieving:
     def test_no_named_server_is_trusted_because_of_that(self) -> None:
         found = ProtectedResource(API, ("https://evil.example", "https://idp.example"))
         assert found.issuer_among({"https://idp.example"}) == "https://idp.example"
-        for trusted in ([], ["https://idp.example/"], ["https://IDP.example"]):
+        assert found.issuer_among("https://idp.example") == "https://idp.example"
+        for trusted in ([], ["https://idp.example/"], ["https://IDP.example"], "https://idp.example.org"):
             with pytest.raises(DiscoveryError, match="no authorization server") as error:
                 found.issuer_among(trusted)
             assert "evil" not in str(error.value)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from accredit.core.messages import Response
@@ -94,3 +96,15 @@ def test_advice_is_that_of_the_error_code() -> None:
 def test_six_characters_of_the_secret_are_a_part_of_it_and_five_are_not(said: str, *, shown: bool) -> None:
     error = error_of(answer(400, error="invalid_request", error_description=f"<{said}>"))
     assert (f'"<{said}>"' in error.summary) is shown
+
+
+@pytest.mark.parametrize(
+    ("member", "value"),
+    [("access_token", 7), ("access_token", "a b"), ("expires_in", "soon"), ("scope", ["orders:read"])],
+)
+def test_the_member_that_is_wrong_is_named_and_not_repeated(member: str, value: object) -> None:
+    members: dict[str, Any] = {"access_token": "a", "token_type": "Bearer", member: value}
+    error = error_of(answer(**members))
+    assert isinstance(error, MalformedResponseError)
+    assert error.summary.startswith(f"the token response is malformed: {member} is ")
+    assert repr(value) not in str(error)

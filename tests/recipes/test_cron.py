@@ -61,7 +61,11 @@ def cron(line: str, config: Path, server: DevServer) -> subprocess.CompletedProc
         .replace("/var/log/orders", shlex.quote(str(config.parent)))
         .replace("/srv/orders/orders.json", shlex.quote(str(config.parent / "orders.json")))
     )
-    environment = {"PATH": f"{sysconfig.get_path('scripts')}:/usr/bin:/bin", "HOME": "/", "LOGNAME": "nobody"}
+    environment = {
+        "PATH": f"{sysconfig.get_path('scripts')}:/usr/bin:/bin",
+        "HOME": str(config.parent),
+        "LOGNAME": "nobody",
+    }
     return subprocess.run(
         ["/bin/sh", "-c", line], cwd="/", env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
         timeout=2 * PATIENCE, check=False,
@@ -72,15 +76,24 @@ def test_renew_as_in_the_guide(server: DevServer, config: Path) -> None:
     renew, _ = lines()
     assert "renew --within 900" in renew
     log = config.parent / "renew.log"
-    for number in (1, 2):
+    for number, what in enumerate(("obtained", "kept", "kept"), start=1):
         done = cron(renew, config, server)
         # Nothing that cron would mail.
         assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
         written_lines = log.read_text(encoding="utf-8").splitlines()
         assert len(written_lines) == number
-        assert written_lines[-1].startswith("api-client: obtained, expires in ")
-        # Without a shared store each run starts without a token.
+        assert written_lines[-1].startswith(f"api-client: {what}, expires in ")
+        # The next run has what the first one left.
+        assert server.count("/token") == 1
+
+
+def test_runs_that_keep_nothing(server: DevServer, config: Path) -> None:
+    renew, _ = lines()
+    log = config.parent / "renew.log"
+    for number in (1, 2):
+        assert cron(renew.replace("renew ", "renew --no-store "), config, server).returncode == 0
         assert server.count("/token") == number
+    assert all("api-client: obtained" in line for line in log.read_text(encoding="utf-8").splitlines())
 
 
 def test_a_call_as_in_the_guide(server: DevServer, config: Path) -> None:
@@ -118,8 +131,9 @@ def test_runs_that_overlap(server: DevServer, config: Path) -> None:
     server.hold()
     with ThreadPoolExecutor(3) as pool:
         running = [pool.submit(cron, renew, config, server) for _ in range(3)]
-        assert server.wait_for_waiting(3, timeout=PATIENCE) == 3
+        assert server.wait_for_waiting(1, timeout=PATIENCE) == 1
         server.release()
         assert [each.result().returncode for each in running] == [0, 0, 0]
+    assert server.count("/token") == 1
     assert len((config.parent / "renew.log").read_text(encoding="utf-8").splitlines()) == 3
     assert os.listdir(config.parent)  # noqa: PTH208 - the folder is as it was, with the log

@@ -22,9 +22,11 @@ from accredit.resource_server import public
 from accredit.resource_server.asgi import AsgiGuard
 from accredit.resource_server.fastapi import FastApiGuard
 from accredit.resource_server.fastapi import verified_token as fastapi_token
+from accredit.resource_server.flask import FlaskGuard
 from accredit.resource_server.starlette import StarletteGuard
 from accredit.resource_server.starlette import verified_token as starlette_token
 from accredit.testing import TokenMaker
+from accredit.verifier import TokenVerifier
 from tests.resource_server.apps import asgi
 from tests.resource_server.driving import CONNECT, auth, drive, socket_scope
 from tests.resource_server.support import INVALID, SCOPE, Failing
@@ -303,3 +305,46 @@ def test_a_websocket_of_fastapi(fastapi: FastAPI, tokens: TokenMaker) -> None:
         headers = [] if token is None else [(b"authorization", f"Bearer {token}".encode())]
         sent = drive(fastapi, {**scope, "path": "/socket", "headers": headers}, CONNECT)
         assert [message["code"] for message in sent] == [code]
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"verifier": None}, "verifier"),
+        ({"verifier": TokenVerifier}, "verifier"),
+        ({"metadata": "https://api.example"}, "metadata"),
+        ({"on_refusal": 5}, "on_refusal"),
+        ({"scopes": ["orders:read"], "token_url": "https://idp.example/token"}, "scopes"),
+    ],
+)
+def test_a_slip_in_an_argument_is_told_when_the_guard_is_made(
+    verifier: TokenVerifier, changes: dict[str, Any], key: str
+) -> None:
+    with pytest.raises(ConfigurationError) as error:
+        FastApiGuard(**{"verifier": verifier, **changes})
+    assert error.value.key == key
+
+
+def test_a_decorator_without_its_parentheses(verifier: TokenVerifier) -> None:
+    def view() -> None: ...
+
+    for guard in (FlaskGuard(verifier), StarletteGuard(verifier)):
+        requires: Any = guard.requires
+        with pytest.raises(ConfigurationError, match="parentheses"):
+            requires(view)
+
+
+@pytest.mark.parametrize("length", [b"65537", b"9999999999", b"12345678901", b"x", b"\xb2"])
+def test_a_form_that_is_long_is_not_read_by_a_decorator(verifier: Any, tokens: TokenMaker, length: bytes) -> None:
+    async def endpoint(_request: Request) -> JSONResponse:
+        return JSONResponse({})
+
+    app = Starlette(routes=[Route("/", StarletteGuard(verifier).requires()(endpoint), methods=["POST"])])
+    headers = [
+        (b"authorization", f"Bearer {tokens.valid()}".encode()),
+        (b"content-type", b"application/x-www-form-urlencoded"),
+        (b"content-length", length),
+    ]
+    scope = {"type": "http", "method": "POST", "path": "/", "headers": headers, "query_string": b""}
+    # There is nothing to receive: a guard that reads the body fails.
+    assert drive(app, scope)[0]["status"] == 200

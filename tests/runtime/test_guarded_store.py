@@ -7,14 +7,17 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import httpx2
 import pytest
 
 from accredit import MemoryStore, TokenManager
 from accredit.core import effects
+from accredit.core.metadata import ServerMetadata
 from accredit.core.records import Claimed, Lead, Satisfied, StoreDown
 from accredit.core.registration import token_request_for
 from accredit.devserver import DevServer
 from accredit.instrumentation import StoreFailed
+from accredit.integrations.httpx2 import AccreditAuth
 from accredit.runtime.guarded_store import FAILURES_UNTIL_OPEN, OPEN_SECONDS, GuardedStore
 from accredit.testing.clock import SteerableClock
 from tests.runtime.support import Events, JumpClock, eventually, flying, registration
@@ -216,3 +219,63 @@ def test_a_broken_store_costs_a_herd_one_request(server: DevServer, make_manager
     manager = make_manager(registration(server), store=store)
     assert {manager.get().value for _ in range(100)} == {manager.get().value}
     assert server.count("/token") == 1
+
+
+def test_a_cool_down_holds_in_this_process_though_the_store_keeps_none(server: DevServer, make_manager: Make) -> None:
+    clock = JumpClock()
+    manager = make_manager(registration(server), store=Faulty({"suspect": boom, "cool": boom}), clock=clock)
+    server.fail(401, headers={"WWW-Authenticate": 'Bearer error="invalid_token"'}, path="*", server="api")
+    auth = AccreditAuth(manager)
+    manager.get()
+    clock.shift += 10  # too old for a second of patience
+    with httpx2.Client(auth=auth) as client:
+        for calls in (2, 3, 4):
+            assert client.get(f"{server.api_url}/orders").status_code == 401
+            assert (server.count("/token"), server.count("/orders", server="api")) == (2, calls)
+            clock.shift += 10
+
+
+def test_a_late_refusal_of_an_old_token_costs_no_request_though_the_store_is_away(
+    server: DevServer, make_manager: Make
+) -> None:
+    store = Faulty({})
+    manager = make_manager(registration(server), store=store, clock=JumpClock())
+    old = manager.get()
+    newer = manager.renew()
+    store.faults = dict.fromkeys(VERBS, boom)
+    slot = manager._slot(None, None, None, None, None)
+    assert manager._replacement(slot, old, "https://api.example.com") is newer
+    assert manager.get() is newer
+    assert server.count("/token") == 2
+
+
+def test_a_refusal_right_after_a_failed_renewal_waits_though_the_store_is_away(
+    server: DevServer, make_manager: Make
+) -> None:
+    manager = make_manager(registration(server), store=Faulty(dict.fromkeys(VERBS, boom)), clock=JumpClock())
+    token = manager.get()
+    server.fail(400, error="invalid_scope")
+    slot = manager._slot(None, None, None, None, None)
+    for _ in range(3):
+        assert manager._replacement(slot, token, "https://api.example.com") is None
+        assert manager.get() is token
+    assert server.count("/token") == 2
+
+
+def test_what_is_remembered_per_api_and_per_server_is_bounded(server: DevServer, make_manager: Make) -> None:
+    manager = make_manager(registration(server))
+    token = manager.get()
+    slot = manager._slot(None, None, None, None, None)
+    tokens = AccreditAuth(manager)._tokens
+    for number in range(600):
+        origin = f"https://api{number}.example.com"
+        manager._engine.refused_again(slot, origin)
+        assert slot.is_cooling(origin, manager._now())
+        tokens._report(slot, token, origin)
+        assert len(slot.cooling or {}) <= 64
+        assert len(tokens._reports) <= 256
+    driver = manager._engine._driver
+    metadata = ServerMetadata(server.issuer, server.token_endpoint)
+    for number in range(1030):
+        driver._keep_metadata(str(number), metadata)
+    assert 0 < len(driver._metadata) <= 1024

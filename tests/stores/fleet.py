@@ -130,7 +130,7 @@ def main() -> int:
             answers = fleet.all("call_for", seconds=options.seconds, pause=0.01)
             seen = fleet.all("seen")
             requests = server.count("/token")
-    renewals = max(number for answer in answers for number in answer["numbers"])
+    renewals = len({number for answer in answers for number in answer["numbers"]})
     calls = sum(answer["got"] for answer in answers)
     errors = sorted({error for answer in answers for error in answer["errors"]})
     failures = sorted({what for one in seen for what in one["failed"]})

@@ -43,12 +43,12 @@ def renew(fleet: Fleet, server: DevServer, number: int, tasks: int = TASKS) -> t
 @pytest.mark.timeout(300)
 def test_cold_and_through_fifty_renewals_a_fleet_makes_one_request_each(valkey: Server, server: DevServer) -> None:
     with start_fleet(valkey.url, server) as fleet:
-        number = check_agreement(fleet.all("get", tasks=TASKS))
-        assert (number, server.count("/token")) == (1, 1)
+        number = first = check_agreement(fleet.all("get", tasks=TASKS))
+        assert server.count("/token") == 1
         for _ in range(RENEWALS):
             number, requests = renew(fleet, server, number)
             assert requests == 1
-        assert (number, server.count("/token")) == (1 + RENEWALS, 1 + RENEWALS)
+        assert (number, server.count("/token")) == (first + RENEWALS, 1 + RENEWALS)
         seen = fleet.all("seen")
         assert sum(one["server"] for one in seen) == 1 + RENEWALS
         assert sum(one["store"] for one in seen) == (PROCESSES - 1) * (1 + RENEWALS)
@@ -75,9 +75,9 @@ def test_short_lived_tokens_in_real_time(valkey: Server, server: DevServer) -> N
     with start_fleet(valkey.url, server, processes=4, jumps=False) as fleet:
         answers = fleet.all("call_for", seconds=6.0, pause=0.02)
         assert [answer["errors"] for answer in answers] == [[]] * 4
-        renewals = max(number for answer in answers for number in answer["numbers"])
-        assert renewals >= 2
-        assert server.count("/token") == renewals
+        numbers = {number for answer in answers for number in answer["numbers"]}
+        assert len(numbers) >= 2
+        assert server.count("/token") == len(numbers)
 
 
 @pytest.fixture

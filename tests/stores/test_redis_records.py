@@ -195,7 +195,7 @@ def test_a_new_key_is_rolled_out_without_a_flush(server: Server, identity: Ident
         assert found.record.value == "first"
         assert claim(store, identity).directive == Satisfied()
     second = publish(after, identity, "second", based_on=first)
-    assert second >> 32 == 2
+    assert second >> 32 == (first >> 32) + 1
     for store in (reads_both, after):
         found = store.read(identity)
         assert found is not None
@@ -398,7 +398,7 @@ def test_operators_see_and_remove_what_is_ours(server: Server, client: Any) -> N
         assert (entry.registration, entry.principal) == (identity.registration, identity.principal)
         assert (entry.key_id, entry.schema, entry.suspect) == ("new", 1, identity is identities[2])
         assert 0 < entry.remaining <= 60
-        assert entry.generation >> 32 == 1
+        assert entry.generation >> 32 >= 1
     assert {entry.registration for entry in store.entries(registration="api.b")} == {"api.b"}
     # A pattern is no registration.
     assert list(store.entries(registration="*")) == []

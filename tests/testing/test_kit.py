@@ -104,6 +104,16 @@ def test_the_api_of_the_server_agrees(server: Switches) -> None:
     assert {status(tokens.of_shape(shape)) for shape in TokenMaker.SHAPES} == {401}
 
 
+def test_a_token_keeps_its_key_published_through_a_rotation(server: Switches, verifier: TokenVerifier) -> None:
+    tokens = TokenMaker(server)
+    before = tokens.valid()
+    server.rotate_key()
+    assert verifier.verify(tokens.valid()).client_id == verifier.verify(before).client_id
+    server.rotate_key(forget_old=True)
+    with TokenVerifier(TrustedIssuer(server.issuer, tokens.audience)) as another, pytest.raises(InvalidTokenError):
+        another.verify(before)
+
+
 def test_a_shape_that_there_is_not(server: Switches) -> None:
     with pytest.raises(LookupError):
         TokenMaker(server).of_shape("valid")

@@ -33,7 +33,8 @@ def ours(key: SigningKey, token: str) -> dict[str, Any] | None:
         verified = verify_access_token(token, KeySet((import_public_jwk(key.public_jwk),)), POLICY, now=NOW)
     except InvalidTokenError:
         return None
-    return dict(verified.claims)
+    plain: dict[str, Any] = json.loads(json.dumps(verified.claims, default=dict))
+    return plain
 
 
 def of_joserfc(key: SigningKey, token: str) -> dict[str, Any] | None:

@@ -175,6 +175,8 @@ class TestAnswers:
             ({"token_use": "id"}, "type"),
             ({"cnf": {"jkt": "x"}}, "bound"),
             ({"cnf": None}, "bound"),
+            ({"token_type": "DPoP"}, "bound"),
+            ({"token_type": "dpop", "cnf": {"jkt": "x"}}, "bound"),
         ],
     )
     def test_refused(self, members: dict[str, object], reason: str) -> None:
@@ -196,6 +198,8 @@ class TestAnswers:
         assert world_of(policy={"max_token_age": 60}).reason(OPAQUE) == "too_old"
         bound = world_of(active(cnf={"jkt": "x"}), policy={"accept_bound_tokens": True})
         assert bound.verifier.verify(OPAQUE).claims["cnf"] == {"jkt": "x"}
+        bound = world_of(active(token_type="DPoP"), policy={"accept_bound_tokens": True})
+        assert bound.verifier.verify(OPAQUE).claims["token_type"] == "DPoP"
 
     @pytest.mark.parametrize(
         ("answer", "kind"),
@@ -484,6 +488,9 @@ class TestBoth:
         ({"client_auth": "secret"}, "client_auth"),
         ({"client_id": "a:b", "client_auth": ClientSecretBasic("x", basic_encoding="raw")}, "client_id"),
         ({"tokens": "some"}, "tokens"),
+        ({"tokens": ["all"]}, "tokens"),
+        ({"signed": "false"}, "signed"),
+        ({"require_audience": 1}, "require_audience"),
         ({"keep_active": 301}, "keep_active"),
         ({"keep_active": -1}, "keep_active"),
         ({"keep_active": True}, "keep_active"),

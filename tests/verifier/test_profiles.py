@@ -221,6 +221,10 @@ class TestConstruction:
         with pytest.raises(ConfigurationError) as caught:
             TrustedIssuer("https://as.example", profile="cognito")
         assert caught.value.key == "audience"
+        # Most of its tokens have no aud: an audience alone would let in every client of the pool.
+        with pytest.raises(ConfigurationError) as caught:
+            TrustedIssuer("https://as.example", "https://api.example", profile="cognito")
+        assert caught.value.key == "clients"
 
     @pytest.mark.parametrize(
         ("settings", "key"),
@@ -240,6 +244,11 @@ class TestConstruction:
             ({"algorithms": ("none",)}, "algorithms"),
             ({"algorithms": ()}, "algorithms"),
             ({"algorithms": "RS256 ES256"}, "algorithms"),
+            ({"allow_insecure_http": "false"}, "allow_insecure_http"),
+            ({"lenient_content_type": 1}, "lenient_content_type"),
+            ({"accept_typ_jwt": "no"}, "accept_typ_jwt"),
+            ({"accept_bound_tokens": None}, "accept_bound_tokens"),
+            ({"allow_long_leeway": "no"}, "allow_long_leeway"),
             ({"leeway": -1}, "leeway"),
             ({"leeway": 301}, "leeway"),
             ({"leeway": 1e9}, "leeway"),

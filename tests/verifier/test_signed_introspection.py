@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from accredit.core.jose import SigningKey, sign_jws
 from accredit.core.messages import Response
 from accredit.errors import MalformedResponseError, UnreachableError
+from tests.runtime.support import eventually, threads
 from tests.verifier.support import API, CLIENT, ISSUER, MISSING, World, document, key_of
 from tests.verifier.test_introspection import OPAQUE, world_of
 
@@ -56,7 +58,10 @@ class TestSigned:
             ({"iat": True}, "when it was made"),
             ({"iat": 1}, "not made now"),
             ({"iat": 4e9}, "not made now"),
+            ({"iat": 10**400}, "when it was made"),
+            ({"iat": -1}, "when it was made"),
             ({"exp": 1}, "expired"),
+            ({"exp": 10**400}, "expired"),
             ({"exp": "x"}, "expired"),
             ({"token_introspection": MISSING}, "token_introspection"),
             ({"token_introspection": []}, "token_introspection"),
@@ -113,6 +118,38 @@ class TestSigned:
         assert isinstance(error, MalformedResponseError)
         assert "key that signed it" in str(error)
         assert world.fetches() == 3
+
+    def test_of_many_answers_by_a_new_key_one_looks_for_it(self) -> None:
+        world = world_of(signed=True)
+        world.server.about = lambda _: self.statement(world)
+        world.verifier.verify(OPAQUE)
+        world.server.about = lambda _: self.statement(world, key=key_of("two"))
+        world.server.open.clear()
+        with threads([partial(world.verdict, f"token{each}") for each in range(8)]) as answers:
+            eventually(lambda: world.asked() >= 3, "questions under way")
+            world.server.open.set()
+        assert [type(outcome) for outcome in answers.results] == [MalformedResponseError] * 8
+        assert world.fetches() == 2
+
+    def test_a_look_for_a_new_key_that_failed_is_no_fault_of_a_token(self) -> None:
+        world = world_of(signed=True)
+        world.server.about = lambda _: self.statement(world)
+        world.verifier.verify(OPAQUE)
+        world.server.about = lambda _: self.statement(world, key=key_of("two"))
+        world.server.jwks = document({}, 404)
+        for each in range(3):
+            assert isinstance(world.error(f"token{each}"), MalformedResponseError)
+        assert world.fetches() == 2
+        # Nobody knows whether its key is good, until the next look.
+        assert isinstance(world.error(world.token(key_of("three"))), MalformedResponseError)
+        assert world.fetches() == 2
+
+    def test_keys_that_were_given_are_never_looked_for(self) -> None:
+        trust = {"jwks": {"keys": [dict(key_of("one").public_jwk)]}}
+        world = world_of(signed=True, jwks_uri=None, policy=trust)
+        world.server.about = lambda _: self.statement(world, key=key_of("two"))
+        assert isinstance(world.error(OPAQUE), MalformedResponseError)
+        assert world.fetches() == 0
 
     def test_without_keys_nothing_is_believed(self) -> None:
         world = world_of(signed=True)

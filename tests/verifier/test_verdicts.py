@@ -210,6 +210,7 @@ class TestSeveralIssuers:
         ({"max_entries": True}, "max_entries"),
         ({"max_entries": math.inf}, "max_entries"),
         ({"renewal": "sometimes"}, "renewal"),
+        ({"renewal": ["thread"]}, "renewal"),
     ],
 )
 def test_a_verifier_that_makes_no_sense(settings: dict[str, Any], key: str) -> None:

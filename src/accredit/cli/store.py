@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import sys
@@ -69,6 +70,9 @@ def run(arguments: Sequence[str], config: str | None) -> int:
     if options.action == "remove" and options.key is None:
         return _remove(options, config)
     settings = load_configuration(config_file(config), needs_registration=False).store
+    if settings is not None:
+        # Nothing here opens a record, so an operator needs no key, and one that was lost hinders nobody who cleans up.
+        settings = dataclasses.replace(settings, encryption=())
     store = _opened(settings)
     try:
         match options.action:
@@ -149,7 +153,12 @@ def _place(store: Store, settings: StoreSettings | None) -> str:
     path = getattr(store, "path", None)
     if path is not None:
         return printable(str(path))
-    return "the configured store" if settings is None else printable(settings.url)
+    if settings is None:
+        return "the configured store"
+    # Without a user name: some write the password there.
+    scheme, mark, rest = settings.url.partition("://")
+    host, slash, tail = rest.partition("/")
+    return printable(f"{scheme}{mark}{host.rpartition('@')[2]}{slash}{tail}")
 
 
 def _list(entries: Iterable[Entry], *, as_json: bool) -> int:

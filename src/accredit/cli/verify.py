@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import random
 import sys
 from collections.abc import Sequence
@@ -14,16 +15,18 @@ from typing import Any, Final
 from accredit.cli.arguments import Parser, add_timeout, command_parser, number, scopes
 from accredit.cli.common import registrations
 from accredit.cli.exits import NOT_ACCEPTED, OK, USAGE, Stop
+from accredit.cli.locate import config_file
 from accredit.cli.presented import add_token, presented_token
+from accredit.config.environment import CONFIG
 from accredit.config.files import printable
 from accredit.core.jose import is_compact_jws
 from accredit.core.jwks import MAX_JWKS_BYTES, KeySet
 from accredit.core.profiles import PROFILES
 from accredit.core.registration import ClientRegistration
-from accredit.core.strict import StrictError, parse_json_object
+from accredit.core.strict import StrictError, origin_of, parse_json_object
 from accredit.core.trust import TrustedIssuer
-from accredit.errors import AccreditError, InvalidTokenError
-from accredit.registrations import find
+from accredit.errors import AccreditError, ConfigurationError, InvalidTokenError
+from accredit.registrations import Registrations, find
 
 _EPILOG = f"""\
 Every check is named: ok, FAIL with the reason, or - where another failure stands before it. Exit code 0: the token is
@@ -93,7 +96,7 @@ def run(arguments: Sequence[str], config: str | None) -> int:
         }
         if accepted:
             members["claims"] = claims
-        sys.stdout.write(json.dumps(members) + "\n")
+        sys.stdout.write(json.dumps(members, default=dict) + "\n")
     else:
         width = max(len(name) for name, _, _ in checks)
         for name, passed, text in checks:
@@ -110,8 +113,25 @@ def _registration(options: argparse.Namespace, config: str | None, *, credential
     complete = options.issuer is not None and (options.audience or options.client)
     if complete and options.registration is None and not credential and config is None:
         return None
-    loaded = registrations(config, deadline=options.timeout)
+    loaded: Registrations | None = None
+    try:
+        loaded = registrations(config, deadline=options.timeout)
+    except ConfigurationError as error:
+        # Nothing is configured, and nobody said that something is: then it is the options that are wrong.
+        named = config is not None or CONFIG in os.environ or options.registration is not None or credential
+        if named or error.key != "registration" or config_file(None) is not None:
+            raise
+    if loaded is None:
+        _need_options(options.issuer, options.audience or options.client)
+        return None
     return find(loaded, options.registration, loaded.default)
+
+
+def _need_options(issuer: object, audience: object) -> None:
+    """Refuse what would accept any token of anybody."""
+    if issuer is None or not audience:
+        option = "--issuer" if issuer is None else "--audience"
+        raise Stop(USAGE, "usage", f"{option} is needed: without it any token of anybody would do.")
 
 
 def _trust(options: argparse.Namespace, registration: ClientRegistration | None) -> TrustedIssuer:
@@ -121,9 +141,7 @@ def _trust(options: argparse.Namespace, registration: ClientRegistration | None)
         issuer = issuer or registration.issuer
         audience = audience or tuple(filter(None, (*registration.resource, registration.audience)))
         settings["allow_insecure_http"] = options.allow_insecure_http or registration.allow_insecure_http
-    if issuer is None or not (audience or options.client):
-        missing = "--issuer" if issuer is None else "--audience"
-        raise Stop(USAGE, "usage", f"{missing} is needed: without it any token of anybody would do.")
+    _need_options(issuer, audience or options.client)
     if options.algorithm:
         settings["algorithms"] = options.algorithm
     if options.timeout is not None:
@@ -190,12 +208,24 @@ def _fetched(trust: TrustedIssuer) -> KeySet:
     raise outcome
 
 
+def _of_one_origin(*urls: str) -> bool:
+    try:
+        return len({origin_of(url) for url in urls}) == 1
+    except StrictError:
+        return False
+
+
 def _asked(
     trust: TrustedIssuer, registration: ClientRegistration, token: str, options: argparse.Namespace
 ) -> tuple[Checks, dict[str, object]]:
     """Ask the authorization server (RFC 7662)."""
     from accredit.verifier import Introspection, TokenVerifier
 
+    if registration.issuer != trust.issuer and (
+        registration.issuer is not None or not _of_one_origin(registration.server, trust.issuer)
+    ):
+        text = f"registration {registration.id} is not of that issuer, and its credential goes to its own server only."
+        raise Stop(USAGE, "usage", text)
     asking = Introspection(client_id=registration.client_id, client_auth=registration.client_auth, tokens="only")
     asked = dataclasses.replace(trust, introspection=asking)
     failure: AccreditError | None = None

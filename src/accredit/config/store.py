@@ -10,6 +10,7 @@ key, variable                         meaning
 ``username``, ``_USERNAME``           user of the Redis server
 ``password``, ``_PASSWORD``           source of the user's password; in the variable the password itself
 ``_PASSWORD_FILE``                    path of a file with the password
+``ca_file``, ``_CA_FILE``             certificates to trust instead of the system's (PEM), for TLS to the Redis server
 ====================================  =============================================================================
 
 A source is ``{ file = "PATH" }`` or ``{ env = "NAME" }``, and ``encryption`` may be a list of them. Keys and passwords
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from accredit.stores.contract import Store
     from accredit.stores.envelope import Keyring
 
-KEYS: Final = ("url", "prefix", "encryption", "username", "password")
+KEYS: Final = ("url", "prefix", "encryption", "username", "password", "ca_file")
 VARIABLE: Final = f"{PREFIX}STORE_"
 _SECRETS: Final = ("encryption", "password")
 NAMES: Final = frozenset(
@@ -61,6 +62,7 @@ class StoreSettings:
         username: user of the Redis server, or None.
         password: source of its password, or None.
         directory: where relative paths start; None for the current directory.
+        ca_file: certificates to trust instead of the system's, for TLS to the Redis server; None for the system's.
 
     """
 
@@ -70,6 +72,7 @@ class StoreSettings:
     username: str | None = None
     password: SecretSource | None = field(default=None, repr=False)
     directory: Path | None = None
+    ca_file: Path | None = None
 
     def open(self, *, clock: Clock | None = None, timeout: float | None = None) -> Store:
         """Return the store. The encryption keys are read now, so that a wrong one is told at once; nothing else is.
@@ -99,7 +102,12 @@ class StoreSettings:
                 timeout=TIMEOUT if timeout is None else timeout,
             )
         return _redis_store(
-            self.url, prefix=self.prefix, keyring=keyring, username=self.username, password=self.password
+            self.url,
+            prefix=self.prefix,
+            keyring=keyring,
+            username=self.username,
+            password=self.password,
+            ca_file=self.ca_file,
         )
 
     @property
@@ -161,11 +169,19 @@ def read_settings(document: Document | None, environ: Mapping[str, str]) -> Stor
         username=found.get("username"),  # type: ignore[arg-type]
         password=found.get("password"),  # type: ignore[arg-type]
         directory=None if relative is None else relative.directory,
+        ca_file=_ca_file(found.get("ca_file"), None if "ca_file" in variables else document),
     )
-    for key in ("username", "password"):
+    for key in ("username", "password", "ca_file"):
         if key in found and not _REDIS.match(settings.url) and key not in variables:
             raise ConfigurationError(f"{key} has no meaning for this store.", advice="Remove it.", key=f"store.{key}")
     return settings
+
+
+def _ca_file(name: object, document: Document | None) -> Path | None:
+    if not isinstance(name, str):
+        return None
+    # Made absolute now: the process may change its directory before it connects.
+    return Path(os.path.abspath(name if document is None else document.directory / name))  # noqa: PTH100 - links stay
 
 
 def _table(document: Document | None) -> Mapping[str, object]:
@@ -193,7 +209,8 @@ def _variables(environ: Mapping[str, str]) -> dict[str, str]:
                 advice=f"Did you mean {meant}?" if meant else f"Known: {', '.join(sorted(NAMES))}.",
                 key=shown,
             )
-        key = name.removeprefix(VARIABLE).removesuffix("_FILE").lower()
+        stem = name.removeprefix(VARIABLE).lower()
+        key = stem if stem in KEYS else stem.removesuffix("_file")
         if key in found:
             raise ConfigurationError(
                 f"both {found[key]} and {name} are set.", advice="Unset one of them.", key=f"store.{key}"
@@ -204,7 +221,7 @@ def _variables(environ: Mapping[str, str]) -> dict[str, str]:
 
 def _from_variable(key: str, name: str, environ: Mapping[str, str]) -> object:
     source: SecretSource
-    if name.endswith("_FILE"):
+    if key in _SECRETS and name.endswith("_FILE"):
         # Made absolute now: the process may change its directory before the secret is read.
         source = FileSecret(Path(os.path.abspath(cleaned(name, environ[name]))))  # noqa: PTH100 - links stay links
     elif key in _SECRETS:

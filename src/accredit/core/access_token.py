@@ -28,7 +28,8 @@ DEFAULT_ALGORITHMS: Final = ("ES256", "RS256", "PS256", "EdDSA", "Ed25519")
 _MAX_AUDIENCES: Final = 100
 _MAX_SCOPES: Final = 1000
 _MAX_KEPT_SCOPE: Final = 512
-_LAST_SECOND: Final = 253402300799  # 9999-12-31T23:59:59Z
+#: The last time that counts as one, in seconds since the epoch: 9999-12-31T23:59:59Z.
+LAST_SECOND: Final = 253402300799
 _MAX_PAYLOAD: Final = 16 * 1024
 _MAX_DEPTH: Final = 16
 
@@ -101,6 +102,12 @@ class AccessTokenPolicy:
                 "a tuple of at least one audience is required",
                 "Give the names of this API, or with the profile 'cognito' the clients that may call it.",
             )
+        if not profile.audience_required and self.clients is None:
+            _misused(
+                "clients",
+                f"the profile {profile.name} accepts tokens without an audience, from listed clients only",
+                "Give the client ids that may call this API: without them any client's token would do.",
+            )
         if not _are_texts(self.algorithms) or not self.algorithms or not set(self.algorithms) <= ALGORITHMS:
             _misused("algorithms", "only known asymmetric algorithms can be accepted", "Use ES256, RS256, ...")
         if not _is_number(self.leeway) or not (
@@ -127,7 +134,8 @@ class VerifiedToken:
         audience: every ``aud``.
         issued_at: ``iat``, seconds since the epoch; None where introspection does not say it.
         expires_at: ``exp``, seconds since the epoch; None where introspection does not say it.
-        claims: all claims, read-only.
+        claims: all claims, read-only at every depth, as one token is handed to many requests: a list is a tuple, and an
+            object a mapping. ``json.dumps(token.claims, default=dict)`` writes them.
         issuer: the issuer that was trusted with it, to the byte as it is configured.
 
     """
@@ -139,7 +147,7 @@ class VerifiedToken:
     audience: tuple[str, ...]
     issued_at: float | None
     expires_at: float | None
-    claims: Mapping[str, object] = field(repr=False)
+    claims: Mapping[str, object] = field(repr=False, hash=False)
     issuer: str
 
     def has_scope(self, *needed: str) -> bool:
@@ -278,9 +286,28 @@ def validate_access_token(
         audience=audience,
         issued_at=issued_at,
         expires_at=expires_at,
-        claims=claims if isinstance(claims, MappingProxyType) else MappingProxyType(dict(claims)),
+        claims=read_only(claims),
         issuer=policy.issuer,
     )
+
+
+def read_only(claims: Mapping[str, object]) -> Mapping[str, object]:
+    """Return the claims as they are handed out: nothing in them can be changed."""
+    nested = [name for name, value in claims.items() if type(value) in _CONTAINERS]
+    if nested:
+        return MappingProxyType({**claims, **{name: _frozen(claims[name]) for name in nested}})
+    return claims if isinstance(claims, MappingProxyType) else MappingProxyType(dict(claims))
+
+
+_CONTAINERS: Final = frozenset({list, dict})
+
+
+def _frozen(value: object) -> object:
+    if isinstance(value, list):
+        return tuple(map(_frozen, value))
+    if isinstance(value, dict):
+        return MappingProxyType({name: _frozen(each) for name, each in value.items()})
+    return value
 
 
 def _check_type(header: Mapping[str, object], policy: AccessTokenPolicy, profile: TokenProfile) -> None:
@@ -403,9 +430,9 @@ def check_client(claims: Mapping[str, object], policy: AccessTokenPolicy, profil
 
 def _time(claims: Mapping[str, object], name: str) -> float:
     value = claims.get(name)
-    if type(value) is int and 0 <= value <= _LAST_SECOND:  # the usual case, first
+    if type(value) is int and 0 <= value <= LAST_SECOND:  # the usual case, first
         return value
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _LAST_SECOND:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LAST_SECOND:
         _deny(f"the claim {name} of the token is missing or not a time", "malformed")
     return value
 

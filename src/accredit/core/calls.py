@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Literal
 
 from accredit.core.challenge import concerns_token, parse_challenges
+from accredit.core.registration import kept_texts
 from accredit.core.strict import StrictError, origin_of
 from accredit.errors import ConfigurationError
 
@@ -55,8 +56,8 @@ class Choice:
         start = self if registration is None else Choice(registration)
         return Choice(
             start.registration,
-            start.scope if scope is None else _kept(scope),
-            start.resource if resource is None else _kept(resource),
+            start.scope if scope is None else kept_texts(scope, key="scope"),
+            start.resource if resource is None else kept_texts(resource, key="resource"),
             start.audience if audience is None else audience,
             start.principal if principal is None else principal,
         )
@@ -80,11 +81,6 @@ class Choice:
 
 
 _NAMES = frozenset(field.name for field in fields(Choice))
-
-
-def _kept(texts: Texts) -> str | tuple[str, ...]:
-    # An iterator could be read once only, and a list could change behind our back.
-    return texts if isinstance(texts, str) else tuple(texts)
 
 
 @lru_cache(maxsize=256)

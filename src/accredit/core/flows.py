@@ -236,7 +236,8 @@ def _await_turn(
                 refused = "expired" if is_over else _unusable(answer.stored, request, before.wall)
                 if refused is None:
                     return Obtained(_bounded(answer.stored, before.wall), before.local, "store")
-                yield from emit(RecordRefused(identity.registration, identity.principal, refused))
+                if not is_over:
+                    yield from emit(RecordRefused(identity.registration, identity.principal, refused))
                 if refused == "expired" and not expired:
                     # In its last seconds it serves nobody: claim what comes after it, so that one asks for all.
                     expired = True
@@ -337,7 +338,13 @@ def _lead(
         yield from fail(identity, owner=owner, hold=None)
         return Failed(outcome, 0.0, counts=False)
     if isinstance(outcome, AuthorizationServerError):
-        return (yield from _give_up(request, outcome, credential, owner, failures))
+        found = yield from _look_again(request, newer_than, credential, owner, deadline)
+        if found is None:
+            return (yield from _give_up(request, outcome, credential, owner, failures))
+        outcome = found
+    if isinstance(outcome, Obtained):
+        yield from fail(identity, owner=owner, hold=None)
+        return outcome
     issued = outcome.token
     if issued.clamped_from is not None:
         clamped = LifetimeClamped(
@@ -378,22 +385,8 @@ def _lead(
         # Another process published meanwhile and its token lives longer: the fleet keeps one.
         return Obtained(_bounded(kept, before.wall), before.local, "store")
     generation = kept.record.generation if isinstance(kept, Stored) and kept.record.value == record.value else None
-    final = record if generation is None else _with_generation(record, generation)
+    final = record if generation is None else replace(record, generation=generation)
     return Obtained(Stored(final, issued.lifetime), outcome.sent, "server")
-
-
-def _with_generation(record: Record, generation: int) -> Record:
-    return Record(
-        record.identity,
-        record.value,
-        record.lifetime,
-        record.expires_at,
-        generation,
-        record.granted_scope,
-        record.refresh_in,
-        record.members,
-        record.refresh_token,
-    )
 
 
 def _give_up(
@@ -434,7 +427,7 @@ def _ask_server(
     turn: _Turn,
     deadline: float,
     attempts: int = ATTEMPTS,
-) -> Flow[_Issued | ServerTrouble]:
+) -> Flow[_Issued | Obtained | ServerTrouble]:
     """Find the token endpoint and ask it, with further attempts after faults that may pass."""
     registration = request.registration
     endpoint = registration.token_endpoint
@@ -452,15 +445,9 @@ def _ask_server(
             go_on = yield from _between_attempts(request, last, attempt, deadline)
             if not go_on:
                 break
-            # Claiming again as the owner extends the lease; a record that came meanwhile is left to the next asker.
-            again = yield from now()
-            yield from claim(
-                request.identity,
-                newer_than=turn.newer_than,
-                credential=credential.tag,
-                owner=owner,
-                lease=_lease(request, deadline, again.local),
-            )
+            found = yield from _look_again(request, turn.newer_than, credential, owner, deadline)
+            if found is not None:
+                return found
         outcome, passing = yield from _exchange(request, endpoint, credential, refresh_token, deadline)
         if refresh_token is not None and isinstance(outcome, RequestRefusedError):
             # It is over, or was never meant to be used (RFC 6749, section 5.2): the grant itself still stands.
@@ -472,6 +459,28 @@ def _ask_server(
             return outcome
         last = outcome
     return last or _deadline_error(request, "there was no time left to ask the token endpoint", endpoint)
+
+
+def _look_again(
+    request: TokenRequest, newer_than: int | None, credential: Credential, owner: str, deadline: float
+) -> Flow[Obtained | None]:
+    """Claim once more as the owner, which extends the lease; return the record that came meanwhile, if it will do.
+
+    Another may have led when this lease had run out, or with another secret: what it published is no failure.
+    """
+    before = yield from now()
+    answer = yield from claim(
+        request.identity,
+        newer_than=newer_than,
+        credential=credential.tag,
+        owner=owner,
+        lease=_lease(request, deadline, before.local),
+    )
+    if isinstance(answer, StoreDown) or not isinstance(answer.directive, Satisfied) or answer.stored is None:
+        return None
+    if _unusable(answer.stored, request, before.wall) is not None:
+        return None
+    return Obtained(_bounded(answer.stored, before.wall), before.local, "store")
 
 
 def _exchange(

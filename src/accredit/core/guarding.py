@@ -59,7 +59,9 @@ class RequiredScope(Value):
     any_of: tuple[str, ...] = ()
 
     def met_by(self, granted: Collection[str]) -> bool:
-        """Tell whether the granted scopes suffice."""
+        """Tell whether the granted scopes suffice; a text is taken apart, so that no part of a scope counts as one."""
+        if isinstance(granted, str):
+            granted = granted.split(" ")
         for scope in self.all_of:
             if scope not in granted:
                 return False
@@ -82,6 +84,12 @@ def required_scope(scope: str | Iterable[str] = (), any_of: str | Iterable[str] 
 
 
 def _scopes(given: str | Iterable[str], key: str) -> tuple[str, ...]:
+    if not isinstance(given, str | Iterable) or isinstance(given, bytes):
+        raise ConfigurationError(
+            f"a {type(given).__name__} names no scope.",
+            advice="Give the scopes that the route needs; without any, write requires() with its parentheses.",
+            key=key,
+        )
     names = tuple(filter(None, given.split(" "))) if isinstance(given, str) else tuple(given)
     fault = ""
     try:
@@ -166,13 +174,15 @@ class GuardPolicy(Value):
 
         """
         for key, text in (("realm", self.realm), ("resource_metadata", self.resource_metadata)):
-            if text is not None and (not text or _NOT_QUOTABLE.search(text)):
+            good = isinstance(text, str) and text and not _NOT_QUOTABLE.search(text)
+            if not good and (text is not None or key == "realm"):
                 raise ConfigurationError(
-                    "it is empty, or holds a character that cannot be in a challenge.",
+                    "it is no text, empty, or holds a character that cannot be in a challenge.",
                     advice="Use printable ASCII without quotation marks and backslashes.",
                     key=key,
                 )
-        if not 1 <= self.retry_after <= _MAX_RETRY_AFTER:
+        seconds = self.retry_after
+        if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not 1 <= seconds <= _MAX_RETRY_AFTER:
             raise ConfigurationError(
                 f"it must be from 1 to {_MAX_RETRY_AFTER} seconds.", advice="Give seconds.", key="retry_after"
             )

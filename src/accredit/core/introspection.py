@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Final, Literal, NamedTuple, NoReturn
 from urllib.parse import urlencode
 
 from accredit.core.access_token import (
+    LAST_SECOND,
     AccessTokenPolicy,
     VerifiedToken,
     check_audience,
@@ -17,6 +17,7 @@ from accredit.core.access_token import (
     check_kind,
     check_times,
     optional_text,
+    read_only,
     read_scope,
 )
 from accredit.core.client_auth import ClientAuthentication, first_control
@@ -110,8 +111,11 @@ class Introspection:
         if not isinstance(self.client_auth, ClientAuthentication):
             _misused("client_auth", "it is no client authentication method", "Give ClientSecretBasic(secret).")
         self.client_auth.check(self.client_id)
-        if self.tokens not in {"opaque", "all", "only"}:
+        if self.tokens not in ("opaque", "all", "only"):  # a tuple: what is given may have no hash
             _misused("tokens", "it is neither 'opaque' nor 'all' nor 'only'", "Use one of them.")
+        for name in ("signed", "require_audience"):
+            if not isinstance(getattr(self, name), bool):
+                _misused(name, "it is neither true nor false", "Give True or False.")
         for name, most in (
             ("keep_active", MAX_KEPT),
             ("keep_inactive", MAX_INACTIVE_KEPT),
@@ -260,17 +264,23 @@ def _check_statement(
     ours = audience if isinstance(audience, list) else [audience]
     if settings.client_id not in ours:
         raise StrictError("it is for another resource server")
-    issued_at = claims.get("iat")
-    if isinstance(issued_at, bool) or not isinstance(issued_at, int | float):
+    issued_at = _moment(claims.get("iat"))
+    if issued_at is None:
         raise StrictError("it does not say when it was made")
     # It is the answer to a question of a moment ago; an older one is a replay.
     if not abs(now_wall - issued_at) <= policy.leeway + MAX_KEPT_STATEMENT:
         raise StrictError("it was not made now")
-    expiry = claims.get("exp")
-    if expiry is not None and not (
-        isinstance(expiry, int | float) and not isinstance(expiry, bool) and now_wall < expiry + policy.leeway
-    ):
-        raise StrictError("it has expired")
+    if claims.get("exp") is not None:
+        expiry = _moment(claims["exp"])
+        if expiry is None or not now_wall < expiry + policy.leeway:
+            raise StrictError("it has expired")
+
+
+def _moment(value: object) -> float | None:
+    """Return a time in seconds since the epoch; None when it is no time, or none that can be reckoned with."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LAST_SECOND:
+        return None
+    return value
 
 
 #: Seconds beyond the leeway that a signed response may have been under way.
@@ -297,6 +307,9 @@ def _judge(
     ):
         # A refresh token is active too.
         raise InvalidTokenError("the token is active, but no access token.", reason="type")
+    if isinstance(kind, str) and kind.lower() == "dpop" and not policy.accept_bound_tokens:
+        # Bound by its type even where the response leaves out to which key (RFC 9449, section 6.2).
+        raise InvalidTokenError("the token is bound to a key, and this API asks for no proof.", reason="bound")
     audience = check_audience(claims.get("aud"), policy, required=settings.require_audience)
     expires_at, issued_at = check_times(claims, policy, now=now_wall, required=False)
     check_kind(claims, policy, profile, partial=True)
@@ -310,7 +323,7 @@ def _judge(
         audience=audience,
         issued_at=issued_at,
         expires_at=expires_at,
-        claims=MappingProxyType(dict(claims)),
+        claims=read_only(claims),
         issuer=policy.issuer,
     )
 

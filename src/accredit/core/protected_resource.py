@@ -150,8 +150,10 @@ class ProtectedResource(NamedTuple):
             DiscoveryError: it names none of them.
 
         """
+        # One text is one issuer: no part of it is trusted.
+        issuers = (trusted,) if isinstance(trusted, str) else trusted
         for issuer in self.authorization_servers:
-            if issuer in trusted:
+            if issuer in issuers:
                 return issuer
         raise DiscoveryError(
             "The protected resource names no authorization server that this client is configured to trust.",

@@ -493,6 +493,29 @@ def _listed(given: object) -> tuple[object, ...] | None:
     return tuple(given) if isinstance(given, Iterable) else None
 
 
+def kept_texts(texts: object, *, key: str) -> str | tuple[str, ...]:
+    """Return what a call gives as one text or several, so that it can be compared and kept.
+
+    An iterator could be read once only, and a list could change behind our back.
+
+    Raises:
+        ConfigurationError: it is neither, under the name ``key``.
+
+    """
+    if isinstance(texts, str):
+        return texts
+    listed = _listed(texts)
+    if listed is None or not all(isinstance(text, str) for text in listed):
+        raise ConfigurationError(
+            f"{key} is neither a text nor a list of texts.",
+            advice='Give for example "orders:read", or ["orders:read", "orders:write"].'
+            if key == "scope"
+            else 'Give for example "https://api.example.com/orders", or a list of such texts.',
+            key=key,
+        )
+    return tuple(map(str, listed))
+
+
 def optional(text: str | None) -> tuple[str, ...]:
     """Return a list of none or one, so that an absent value and an empty one differ."""
     return () if text is None else (text,)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple, NoReturn, final
 
 from accredit.core.value import Value, frozen
+from accredit.errors import ConfigurationError
 
 
 @final
@@ -24,7 +25,20 @@ class Secret:
     __slots__ = ("_text",)
 
     def __init__(self, text: str) -> None:
-        """Wrap ``text``."""
+        """Wrap ``text``.
+
+        Raises:
+            ConfigurationError: it is not a text, such as the None of a variable that is not set.
+
+        """
+        if not isinstance(text, str):
+            kind = type(text).__name__
+            del text  # not to hang on the traceback: bytes are a secret too
+            raise ConfigurationError(
+                f"a secret is a text, not {kind}.",
+                advice="Decode bytes first; variables and files have Secret.from_environment() and from_file().",
+                key="secret",
+            )
         self._text = text
 
     @staticmethod
@@ -34,7 +48,18 @@ class Secret:
 
     @staticmethod
     def from_environment(variable: str) -> EnvironmentSecret:
-        """Return the source that reads the secret from an environment variable."""
+        """Return the source that reads the secret from an environment variable.
+
+        Raises:
+            ConfigurationError: no variable can have that name.
+
+        """
+        if not isinstance(variable, str) or not variable or "=" in variable or "\0" in variable:
+            raise ConfigurationError(
+                "this is not the name of an environment variable.",
+                advice="Give the name of the variable that holds the secret, not its value.",
+                key="client_secret",
+            )
         return EnvironmentSecret(variable)
 
     @staticmethod

@@ -10,7 +10,7 @@ import re
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
-from typing import Literal, NoReturn
+from typing import Literal, NoReturn, TypeVar
 from urllib.parse import quote_plus, urlencode
 
 from accredit.core.client_auth import percent_encode
@@ -39,6 +39,7 @@ from accredit.errors import (
     UnreachableError,
 )
 
+_T = TypeVar("_T")
 MAX_RESPONSE_BYTES = 256 * 1024
 _MAX_LIFETIME_STATED = 10**12
 _WINDOW = 6
@@ -235,9 +236,13 @@ def _issued(response: Response, registration: ClientRegistration) -> IssuedToken
         msg = "it is a success that carries an 'error'"
         raise StrictError(msg)
     _check_token_type(document.get("token_type"), registration)
-    value = parse_access_token(document.get("access_token"))
+    value = _member("access_token", parse_access_token, document.get("access_token"))
     stated = document.get("expires_in")
-    lifetime = registration.default_lifetime if stated is None else float(_bounded(parse_seconds(stated)))
+    lifetime = (
+        registration.default_lifetime
+        if stated is None
+        else float(_bounded(_member("expires_in", parse_seconds, stated)))
+    )
     if lifetime <= 0:
         msg = "the token is expired on arrival (expires_in is zero or negative)"
         raise StrictError(msg)
@@ -248,11 +253,21 @@ def _issued(response: Response, registration: ClientRegistration) -> IssuedToken
         value,
         kept,
         lifetime if stated is not None and lifetime > kept else None,
-        None if scope is None else parse_scope_member(scope),
+        None if scope is None else _member("scope", parse_scope_member, scope),
         None if refresh_in is None else _refresh_in(refresh_in, kept),
         _members(document, registration),
         _refresh_token(document.get("refresh_token")) if registration.use_refresh_token else None,
     )
+
+
+def _member(name: str, parse: Callable[[object], _T], value: object) -> _T:
+    """Return a member as ``parse`` reads it; what is wrong with it is said under its name."""
+    try:
+        return parse(value)
+    except StrictError as error:
+        problem = str(error)
+    msg = f"{name} is {problem}"
+    raise StrictError(msg)
 
 
 def _refresh_token(value: object) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass, field
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from accredit.core.access_token import DEFAULT_ALGORITHMS, AccessTokenPolicy
 from accredit.core.introspection import Introspection
@@ -13,6 +13,14 @@ from accredit.core.jwks import JwksPolicy, KeySet, read_jwks
 from accredit.core.metadata import metadata_urls
 from accredit.core.strict import StrictError, parse_url
 from accredit.errors import ConfigurationError
+
+_FLAGS: Final = (
+    "allow_insecure_http",
+    "lenient_content_type",
+    "accept_typ_jwt",
+    "accept_bound_tokens",
+    "allow_long_leeway",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +101,10 @@ class TrustedIssuer:
             _refuse("deadline", "is not a number of seconds", "Give seconds from 0.05 to 300.")
         if not math.isfinite(self.deadline) or not 0.05 <= self.deadline <= 300:
             _refuse("deadline", "is out of bounds", "Give seconds from 0.05 to 300.")
+        for name in _FLAGS:
+            # The text "false" of a configuration file would count as true.
+            if not isinstance(getattr(self, name), bool):
+                _refuse(name, "is neither true nor false", "Give True or False.")
         if not isinstance(self.jwks_policy, JwksPolicy):
             _refuse("jwks_policy", "is no JwksPolicy", "Leave it out, or give one.")
         if self.introspection is not None and not isinstance(self.introspection, Introspection):

@@ -54,12 +54,12 @@ class Answer(NamedTuple):
 
     Attributes:
         outcome: the token, why it is refused, or why nothing is known.
-        fetched: keys that had to be fetched to verify the answer, or None.
+        fetched: keys that had to be fetched to verify the answer, or why they could not be; None if there was no need.
 
     """
 
     outcome: VerifiedToken | InvalidTokenError | Refused
-    fetched: FetchedKeys | None = None
+    fetched: FetchedKeys | ServerTrouble | None = None
 
 
 class Refused(NamedTuple):
@@ -97,7 +97,7 @@ def introspect(
     token: str,
     *,
     keys: KeySet | None,
-    may_fetch: bool,
+    may_fetch: Callable[[], bool],
     refused: Refused | None,
 ) -> Flow[Answer]:
     """Ask the authorization server about a token (RFC 7662).
@@ -107,7 +107,8 @@ def introspect(
         settings: how to ask.
         token: the token.
         keys: the keys of the issuer, for a signed response (RFC 9701).
-        may_fetch: whether keys may be fetched anew for a response by a key that is not known.
+        may_fetch: asked, at the moment of need, whether keys may be fetched anew for a response by a key that is not
+            known; of many questions under way only one may.
         refused: the refusal of a credential that still holds; nothing is sent while the credential is the same.
 
     """
@@ -144,8 +145,8 @@ class _Asking(NamedTuple):
 
 
 def _introspect_once(
-    asking: _Asking, keys: KeySet | None, credential: Credential, *, may_fetch: bool
-) -> Flow[tuple[VerifiedToken | InvalidTokenError | ServerTrouble, FetchedKeys | None]]:
+    asking: _Asking, keys: KeySet | None, credential: Credential, *, may_fetch: Callable[[], bool]
+) -> Flow[tuple[VerifiedToken | InvalidTokenError | ServerTrouble, FetchedKeys | ServerTrouble | None]]:
     trust, settings, token, url, deadline = asking
     request = introspection_request(token, settings, url, credential.secret)
     answered: list[tuple[Response, float]] = []
@@ -170,12 +171,11 @@ def _introspect_once(
         return parse(response, wall, keys)
 
     outcome = yield from _ask(request, _INTROSPECTION, deadline, judge)
-    fetched: FetchedKeys | None = None
-    if isinstance(outcome, UnknownKey) and may_fetch:
+    fetched: FetchedKeys | ServerTrouble | None = None
+    if isinstance(outcome, UnknownKey) and may_fetch():
         # The server signs with a new key: the answer that is there already is read again with newer ones.
-        found = yield from fetch_keys(trust)
-        if isinstance(found, FetchedKeys):
-            fetched = found
+        fetched = yield from fetch_keys(trust)
+        if isinstance(fetched, FetchedKeys):
             outcome = parse(*answered[-1], fetched.keys)
     return (outcome.error if isinstance(outcome, UnknownKey) else outcome), fetched
 

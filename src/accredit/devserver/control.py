@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from accredit.core.access_token import LAST_SECOND
 from accredit.core.jose import sign_jws
 from accredit.devserver.core import Authority
 from accredit.devserver.faults import GARBAGE, Fault, checked_seconds, make_fault
@@ -386,7 +387,12 @@ class Control:
 
     def do_sign(self, *, claims: Mapping[str, object], header: Mapping[str, object]) -> str:
         """Sign any claims with the current key, for tests of what an API accepts."""
-        return sign_jws(json.dumps(claims).encode(), self.authority.keys[0], header=header)
+        token = sign_jws(json.dumps(claims).encode(), self.authority.keys[0], header=header)
+        expires_at = claims.get("exp")
+        if isinstance(expires_at, int | float) and not isinstance(expires_at, bool) and expires_at <= LAST_SECOND:
+            # As a token that was issued does, it keeps its key published for as long as it lives.
+            self.authority.ring.signed(expires_at)
+        return token
 
     def do_signing_keys(self) -> list[dict[str, str]]:
         """Return the published keys."""

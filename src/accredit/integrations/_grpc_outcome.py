@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import grpc
 from grpc.aio import AioRpcError, Metadata
@@ -18,7 +18,13 @@ __all__ = ["LocalOutcome", "NoTokenError", "code_of", "deadline_exceeded", "loca
 _LASTING = (ConfigurationError, CredentialRefusedError, RequestRefusedError)
 
 
-class LocalOutcome(AioRpcError, grpc.Call, grpc.Future):  # type: ignore[misc,type-arg]  # noqa: N818 - an end, if not always an error
+if TYPE_CHECKING:
+    _Future = grpc.Future[Any]
+else:
+    _Future = grpc.Future  # generic in the stubs alone
+
+
+class LocalOutcome(AioRpcError, grpc.Call, _Future):  # type: ignore[misc]  # noqa: N818 - an end, if not always an error
     """The end of a call, as an error that ``grpc`` and ``grpc.aio`` raise alike, and as a call that is over."""
 
     def __init__(self, code: grpc.StatusCode, details: str, trailing_metadata: tuple[Any, ...] = ()) -> None:

@@ -36,6 +36,7 @@ from starlette.requests import HTTPConnection
 
 from accredit.core.guarding import Refusal, RequiredScope, required_scope
 from accredit.core.protected_resource import ResourceMetadata
+from accredit.errors import ConfigurationError
 from accredit.resource_server.guard import AsyncVerifier, Verifier
 from accredit.resource_server.starlette import StarletteGuard, verified_token
 
@@ -85,6 +86,10 @@ class FastApiGuard(StarletteGuard, SecurityBase):
             on_refusal=on_refusal,
         )
         self.scheme_name = scheme_name
+        if scopes is not None and not isinstance(scopes, Mapping):
+            raise ConfigurationError(
+                "it says nothing about each scope.", advice="Give {'orders:read': 'Read orders'}.", key="scopes"
+            )
         if token_url is None:
             self.model = HTTPBearer(description=_DESCRIPTION)
         else:

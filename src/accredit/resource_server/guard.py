@@ -96,6 +96,10 @@ class Guard:
                 advice="Give the document, or the URL of one that something else serves.",
                 key="resource_metadata",
             )
+        if metadata is not None and not isinstance(metadata, ResourceMetadata):
+            raise ConfigurationError("it is no ResourceMetadata.", advice="Give one, or leave it out.", key="metadata")
+        if on_refusal is not None and not callable(on_refusal):
+            raise ConfigurationError("it cannot be called.", advice="Give a function.", key="on_refusal")
         self.metadata: ResourceMetadata | None = metadata
         self.policy: GuardPolicy = GuardPolicy(
             realm=realm,
@@ -186,6 +190,8 @@ class Guard:
 
 def _face(verifier: Any, other: str, *, asynchronous: bool) -> Callable[[str], Any] | None:
     """Return how to verify in that kind of code; None if the verifier cannot."""
+    if inspect.isclass(verifier):
+        return None
     change = getattr(verifier, other, None)
     face = verifier if change is None else change()
     verify = getattr(face, "verify", None)

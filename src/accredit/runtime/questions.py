@@ -7,7 +7,7 @@ from typing import NamedTuple
 from accredit.core.access_token import Verification, VerifiedToken
 from accredit.core.introspection import Introspection
 from accredit.core.jwks import KeySet
-from accredit.core.verification import Answer, Refused, introspect
+from accredit.core.verification import Answer, FetchedKeys, Refused, introspect
 from accredit.core.verification_events import IntrospectionFailed, TokenRejected, VerificationEvent
 from accredit.errors import AccreditError, InvalidTokenError, ThrottledError, UnreachableError
 from accredit.runtime.desk import Desk
@@ -93,11 +93,17 @@ class Questions:
                 )
             flight = self.asked[digest] = Flight()
             refused = trusted.held if now < trusted.held_until else None
-            may_fetch = trusted.trust.pinned_keys is None and trusted.search_rest(now) <= 0
         question = _Question(trusted, settings, digest, verified, flight)
         desk.run(
             trusted.origin,
-            lambda: introspect(trusted.trust, settings, token, keys=keys, may_fetch=may_fetch, refused=refused),
+            lambda: introspect(
+                trusted.trust,
+                settings,
+                token,
+                keys=keys,
+                may_fetch=lambda: self._begin_search(trusted),
+                refused=refused,
+            ),
             lambda result, seconds: self._land(question, result, seconds),
         )
         return flight
@@ -109,6 +115,15 @@ class Questions:
     def after_fork(self) -> None:
         """Forget the questions of the parent."""
         self.asked = {}
+
+    def _begin_search(self, trusted: Trusted) -> bool:
+        """Tell whether a question may look for a new key now; if so, no other may until the cool-down is over."""
+        with self._desk.lock:
+            now = self._desk.now()
+            if trusted.trust.pinned_keys is not None or trusted.search_rest(now) > 0:
+                return False
+            trusted.searched_at = now
+            return True
 
     def _standing_refusal(self, trusted: Trusted, now: float) -> AccreditError | None:
         """Return why nothing is asked now. Called under the lock."""
@@ -142,9 +157,10 @@ class Questions:
             result = result.outcome
         with desk.lock:
             now = desk.now()
-            if fetched is not None:
-                trusted.searched_at = now
+            if isinstance(fetched, FetchedKeys):
                 self._verdicts.withdraw(trusted, trusted.adopt(fetched, desk.jitter()))
+            elif fetched is not None:
+                trusted.fail(fetched, now, desk.jitter())
             self.asked.pop(question.digest, None)
             if isinstance(result, VerifiedToken):
                 trusted.release()

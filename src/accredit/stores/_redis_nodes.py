@@ -13,7 +13,7 @@ from redis.crc import key_slot
 from accredit.errors import StoreError
 from accredit.stores._redis_faults import reason_of, store_error
 from accredit.stores._redis_link import Link, Pool, Pools, perform
-from accredit.stores._redis_settings import Place, Settings
+from accredit.stores._redis_settings import Place, Settings, place_of
 
 #: Servers that one operation may be sent to, the first included: a move, and an ask behind it.
 MOST_HOPS: Final = 3
@@ -166,7 +166,7 @@ class Sentinels:
 
     def _question(self, link: Link) -> Place | None:
         answer = link.ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._service)
-        return None if not answer else Place(answer[0].decode(), int(answer[1]))
+        return None if not answer else place_of(answer[0].decode(), int(answer[1]))
 
 
 class Cluster:
@@ -234,7 +234,7 @@ class Cluster:
         everyone: dict[Place, None] = {}
         for first, last, *servers in link.ask("CLUSTER", "SLOTS"):
             # A server that does not know its own name leaves it away: it is the one that was asked.
-            places = [Place((host or b"").decode() or link.place.host, int(port)) for host, port, *_ in servers]
+            places = [place_of((host or b"").decode() or link.place.host, int(port)) for host, port, *_ in servers]
             everyone.update(dict.fromkeys(places))
             if places:
                 ranges.append((int(first), int(last), places[0]))
@@ -276,7 +276,7 @@ class Router:
                 return perform(pool, deadline, _asking(operation) if asking else operation)
             except redis.exceptions.AskError as error:
                 # Moved is a kind of ask. The server did nothing but say where to go.
-                redirect = Place(error.host or place.host, int(error.port))
+                redirect = place_of(error.host or place.host, int(error.port))
                 asking = not isinstance(error, redis.exceptions.MovedError)
                 problem = store_error("cluster moving", str(place))
             except redis.ResponseError as error:

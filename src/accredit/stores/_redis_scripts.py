@@ -13,7 +13,12 @@ Times are whole milliseconds of the server's own clock. What ends carries its en
 sweeps, except for a record, whose key goes exactly with the life of its token. It also carries its length: where a
 replica with another clock has taken over, more may be left than there ever was, and then it has ended.
 
-Lua counts in doubles, so a generation travels as two numbers: its high 32 bits order, its low ones are only compared.
+Lua counts in doubles, so a generation travels as two numbers: its high bits order, its low 32 are only compared. Where
+nothing is left to count on from, the count begins with the server's clock: beyond every number that was used before,
+so that a process that remembers one takes what is new.
+
+Whatever stands where a number should and is not one as it is written here counts as not there: no value, of whoever
+wrote it, makes a verb fail or anything last for ever.
 Nothing is read as code here, and no key is touched that is not named in ``KEYS``.
 """
 
@@ -25,6 +30,13 @@ from typing import Final, NamedTuple
 REMEMBERED_MS: Final = 120_000
 #: Most bytes of a stored record; what is larger was not written by this library.
 MOST_BYTES: Final = 512 * 1024
+#: Most milliseconds that a record may live, and that a hold, a lease or a cool-down may run, as in the SQLite store.
+LONGEST_LIFE_MS: Final = 366 * 86_400_000
+LONGEST_MARK_MS: Final = 3_600_000
+#: Most digits of a number: those that a double holds exactly.
+MOST_DIGITS: Final = 15
+#: Most failures in a row that are told, as the codec has it.
+MOST_FAILURES: Final = 1_000_000
 #: Most holds and cool-downs of one identity; what has ended is swept when there are more.
 MOST_FIELDS: Final = 256
 
@@ -40,12 +52,15 @@ local function ours(answer)
   end
   return answer
 end
+local function whole(text)
+  return text and #text <= MOST_DIGITS and string.match(text, '^%d+$') and tonumber(text) or nil
+end
 local function left(ends, length)
-  ends, length = tonumber(ends), tonumber(length)
-  if not ends or not length or ends <= now or ends - now > length then return nil end
+  ends, length = whole(ends), whole(length)
+  if not ends or not length or length > LONGEST_MARK or ends <= now or ends - now > length then return nil end
   return ends - now
 end
-"""
+""".replace("MOST_DIGITS", str(MOST_DIGITS)).replace("LONGEST_MARK", str(LONGEST_MARK_MS))
 
 # ARGV[1]: the forms that the caller can read, the one it writes first.
 _RECORD = """
@@ -57,10 +72,11 @@ local function record()
   for form in string.gmatch(ARGV[1], '%S+') do
     local r = ours(redis.pcall('HMGET', KEYS[1], fields(form)))
     if not r then return nil end
-    local ends, high = tonumber(r[1]), tonumber(r[2])
-    if ends and high and r[3] and r[5] and ends > now and #r[5] <= MOST_BYTES
-        and (not best or high > best.high or (high == best.high and ends > best.ends)) then
-      best = {form = form, ends = ends, high = high, low = r[3], suspect = r[4] == '1', data = r[5]}
+    local ends, high, low = whole(r[1]), whole(r[2]), whole(r[3])
+    if ends and high and low and low < 4294967296 and r[5] and ends > now and ends - now <= LONGEST_LIFE
+        and #r[5] <= MOST_BYTES and (not best or high > best.high or (high == best.high and ends > best.ends)) then
+      low = string.format('%.0f', low)
+      best = {form = form, ends = ends, high = high, low = low, suspect = r[4] == '1', data = r[5]}
     end
   end
   return best
@@ -72,7 +88,8 @@ end
 local function newer(r, high, low)
   return high == '' or r.high > tonumber(high) or (r.high == tonumber(high) and r.low ~= low)
 end
--- The forms of records that live and that the caller cannot read; '?' for what is not ours at all.
+-- The forms of records that live and that the caller cannot read, with '!' before one that is broken; '?' for what is
+-- not ours at all.
 local function others(r)
   local found = {}
   if r then return found end
@@ -81,15 +98,17 @@ local function others(r)
   for _, name in ipairs(names or {}) do
     marked = marked or name == 'accredit'
     local form = string.match(name, '^(.+):ends$')
-    if form and not string.find(' ' .. ARGV[1] .. ' ', ' ' .. form .. ' ', 1, true)
-        and (tonumber(redis.call('HGET', KEYS[1], name)) or 0) > now then
+    local ends = form and whole(redis.call('HGET', KEYS[1], name))
+    if form and string.find(' ' .. ARGV[1] .. ' ', ' ' .. form .. ' ', 1, true) then
+      if not ends or ends > now then table.insert(found, '!' .. form) end
+    elseif form and (ends or 0) > now then
       table.insert(found, form)
     end
   end
   if not names or (#names > 0 and not marked) then return {'?'} end
   return found
 end
-""".replace("MOST_BYTES", str(MOST_BYTES))
+""".replace("MOST_BYTES", str(MOST_BYTES)).replace("LONGEST_LIFE", str(LONGEST_LIFE_MS))
 
 _LEASE = """
 local function lease()
@@ -113,7 +132,7 @@ local function note(field, text, length)
   if count >= MOST_FIELDS then
     local all = redis.call('HGETALL', KEYS[3])
     for i = 1, #all, 2 do
-      local ends = tonumber(string.match(all[i + 1], '^(%d+) '))
+      local ends = whole(string.match(all[i + 1], '^(%d+) '))
       if not ends or ends + REMEMBERED <= now then redis.call('HDEL', KEYS[3], all[i]) end
     end
     if redis.call('HLEN', KEYS[3]) >= MOST_FIELDS then return end
@@ -126,7 +145,7 @@ end
 
 _READ = _RECORD + "local r = record()\nreturn {reply(r), others(r)}"
 
-# ARGV: forms, newer_than (high, low), credential, owner, lease
+# ARGV: forms, newer_than (high, low), credential, owner, lease, and '1' to look at no hold
 _CLAIM = (
     _RECORD
     + _LEASE
@@ -140,14 +159,15 @@ local function readable(data)
   end
 end
 local failures = 0
-local held = ours(redis.pcall('HMGET', KEYS[3], 'hold:', 'hold:' .. ARGV[4]))
+local held = ARGV[7] ~= '1' and ours(redis.pcall('HMGET', KEYS[3], 'hold:', 'hold:' .. ARGV[4]))
 for i = 1, held and (ARGV[4] == '' and 1 or 2) or 0 do
   if held[i] then
     local ends, length, count, data = string.match(held[i], '^(%d+) (%d+) (%d+) (.*)$')
     local rest = left(ends, length)
     if rest and readable(data) then return {'held', reply(r), others(r), rest, data} end
-    if ends and tonumber(ends) + REMEMBERED > now and tonumber(ends) <= now then
-      failures = math.max(failures, tonumber(count))
+    ends = whole(ends)
+    if ends and ends + REMEMBERED > now and ends <= now then
+      failures = math.max(failures, math.min(whole(count) or 0, MOST_FAILURES))
     end
   end
 end
@@ -157,7 +177,7 @@ local length = tonumber(ARGV[6])
 redis.call('HSET', KEYS[2], 'owner', ARGV[5], 'ends', string.format('%.0f', now + length), 'length', ARGV[6])
 expire(KEYS[2], length)
 return {'lead', reply(r), others(r), failures}
-""".replace("REMEMBERED", str(REMEMBERED_MS))
+""".replace("REMEMBERED", str(REMEMBERED_MS)).replace("MOST_FAILURES", str(MOST_FAILURES))
 )
 
 # ARGV: forms, based_on (high, low), owner, remaining, credential, low, data
@@ -176,6 +196,8 @@ if r and not r.suspect and newer(r, ARGV[2], ARGV[3]) and r.ends - now + patienc
   return reply(r)
 end
 local high = math.max(tonumber(ARGV[2]) or 0, r and r.high or 0) + 1
+-- What was there may have ended, or been flushed, while processes remember it; and nothing is counted on without end.
+if (ARGV[2] == '' and not r) or high >= MOST_HIGH then high = now end
 local form = string.match(ARGV[1], '%S+')
 r = {ends = now + remaining, high = high, low = ARGV[7], suspect = false, data = ARGV[8]}
 redis.call('HSET', KEYS[1], 'accredit', '1', form .. ':ends', string.format('%.0f', r.ends),
@@ -185,14 +207,18 @@ local last = r.ends
 for _, name in ipairs(names) do
   local other = string.match(name, '^(.+):ends$')
   if other and other ~= form then
-    local ends = tonumber(redis.call('HGET', KEYS[1], name)) or 0
-    if ends <= now then redis.call('HDEL', KEYS[1], fields(other)) else last = math.max(last, ends) end
+    local ends = whole(redis.call('HGET', KEYS[1], name))
+    if ends and ends <= now then
+      redis.call('HDEL', KEYS[1], fields(other))
+    elseif ends and ends - now <= LONGEST_LIFE then
+      last = math.max(last, ends)
+    end
   end
 end
 expire(KEYS[1], last - now)
 if ours(redis.pcall('HLEN', KEYS[3])) then redis.call('HDEL', KEYS[3], 'hold:', 'hold:' .. ARGV[6]) end
 return reply(r)
-"""
+""".replace("LONGEST_LIFE", str(LONGEST_LIFE_MS)).replace("MOST_HIGH", f"1e{MOST_DIGITS}")
 )
 
 # ARGV: owner, credential, length (or empty), failures, data
@@ -241,14 +267,14 @@ for _, name in ipairs(names) do
   local form = string.match(name, '^(.+):ends$')
   if form then
     local r = redis.call('HMGET', KEYS[1], name, form .. ':high', form .. ':low', form .. ':suspect')
-    local ends = tonumber(r[1]) or 0
-    if ends > now and tonumber(r[2]) and tonumber(r[3]) then
+    local ends = whole(r[1]) or 0
+    if ends > now and ends - now <= LONGEST_LIFE and whole(r[2]) and whole(r[3]) then
       table.insert(found, {form, ends - now, r[2], r[3], r[4] == '1' and 1 or 0})
     end
   end
 end
 return found
-"""
+""".replace("LONGEST_LIFE", str(LONGEST_LIFE_MS))
 
 _ENDPOINT_HOLD = """
 local held = ours(redis.pcall('HMGET', KEYS[1], 'ends', 'length', 'data'))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,6 +13,8 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 from accredit.core.secret import LiteralSecret, Secret, SecretSource
 from accredit.errors import ConfigurationError
 
+#: A name or an address as servers tell them to each other, IPv6 with a zone included.
+_HOST: Final = re.compile(r"[A-Za-z0-9._:%-]{1,255}")
 Kind = Literal["single", "sentinel", "cluster"]
 PORT: Final = 6379
 SENTINEL_PORT: Final = 26379
@@ -40,6 +43,19 @@ class Place(NamedTuple):
     def __str__(self) -> str:
         """Return ``host:port``, or the path."""
         return f"{self.host}:{self.port}" if self.port else self.host
+
+
+def place_of(host: str, port: int) -> Place:
+    """Return where a server says that another one is.
+
+    Raises:
+        ValueError: that is no host and port, and would stand in messages as it is.
+
+    """
+    if not _HOST.fullmatch(host) or not 0 < port < 65536:
+        msg = "no host and port"
+        raise ValueError(msg)
+    return Place(host, port)
 
 
 class Login(NamedTuple):
@@ -147,6 +163,9 @@ def from_url(
         service = unquote(service)
         if not service:
             raise wrong("the URL names no service.", _FORMS)
+        if "@" in parts.path:
+            # The end of a password with a slash in it, which must not stand anywhere.
+            raise wrong("the URL has an @ behind the hosts.", "Write / in a password as %2F, or give it apart.")
         path = f"/{path}" if path else ""
     database = _database(path, [value for _, value in query])
     if kind == "cluster" and database:

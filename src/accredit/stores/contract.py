@@ -71,6 +71,8 @@ class Store(Protocol):
         When a record newer than ``based_on`` came meanwhile (the owner's lease had run out), is not suspect and
         lives at least as long, that one stays. Otherwise the record is kept under the generation after the
         larger of ``based_on`` and the one that was there, with the random bits of ``record.generation``.
+        A store that is shared begins, where there is neither, beyond all that it has ever given: processes remember
+        the generations of tokens that have ended, and would ask again for one that counts anew.
         A lease of another owner is left alone.
         """
 

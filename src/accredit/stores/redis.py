@@ -20,7 +20,7 @@ from accredit.core.effects import SuspectOutcome
 from accredit.core.events import Event, RecordRefused
 from accredit.core.identity import DEFAULT_PREFIX, Identity
 from accredit.core.records import Claimed, Held, Hold, Lead, Record, Satisfied, Stored, Wait
-from accredit.errors import AccreditError, StoreError
+from accredit.errors import AccreditError
 from accredit.stores.codec import PLAIN, SCHEMA, RecordCodec, UnreadableRecord
 from accredit.stores.contract import Entry
 from accredit.stores.envelope import ALGORITHM, Keyring
@@ -46,6 +46,9 @@ if _MISSING is not None:
 TIMEOUT: Final = 0.25
 MAX_CONNECTIONS: Final = 8
 _LOW: Final = 0xFFFFFFFF
+#: Most times that a claim looks: again after a record that will not do, a damaged hold, a key that was just given.
+_MOST_LOOKS: Final = 4
+_NEW_KEY: Final = "new key"
 _PREFIX_CHARACTERS: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:._-/")
 
 
@@ -185,7 +188,10 @@ class RedisStore:
 
         """
         found, others = self._run(self._scripts.read, self._keys(identity), self._forms())
-        stored, _ = self._decoded(identity, found, others)
+        stored, reasons = self._decoded(identity, found, others)
+        if _NEW_KEY in reasons:
+            found, others = self._run(self._scripts.read, self._keys(identity), self._forms())
+            stored, _ = self._decoded(identity, found, others)
         return stored
 
     @_sound
@@ -205,23 +211,39 @@ class RedisStore:
 
         """
         keys = self._keys(identity)
-        forms, rest = self._forms(), (credential, owner, _milliseconds(lease))
-        kind, found, others, *more = self._run(self._scripts.claim, keys, forms, *_split(newer_than), *rest)
-        stored, refused = self._decoded(identity, found, others)
-        if refused and kind == b"satisfied":
-            # It will do for nobody who reads it as this process does: one of them asks for all, and publishes anew.
-            newer_than = _generation(found)
-            kind, found, _, *more = self._run(self._scripts.claim, keys, forms, *_split(newer_than), *rest)
-            stored, refused = self._decoded(identity, found, ())
+        rest = (credential, owner, _milliseconds(lease))
+        led, no_holds = False, ""
+        looks = 0
+        while True:
+            looks += 1
+            forms = self._forms()
+            kind, found, others, *more = self._run(
+                self._scripts.claim, keys, forms, *_split(newer_than), *rest, no_holds
+            )
+            stored, reasons = self._decoded(identity, found, others)
+            hold = self._hold(more[1], more[0]) if kind == b"held" else None
+            led = led or kind == b"lead"
+            if looks == _MOST_LOOKS:
+                break
+            if kind == b"satisfied" and reasons:
+                # It will do for nobody who reads it as this process does: one of them asks for all, and publishes anew.
+                newer_than = _generation(found)
+            elif kind == b"held" and hold is None:
+                no_holds = "1"  # Damaged: it holds nobody.
+            elif _NEW_KEY not in reasons:
+                break
+        if led and kind != b"lead":
+            # The record that this process can read by now is what it took the lease for.
+            self.fail(identity, owner=owner, hold=None)
         match kind:
             case b"satisfied":
                 return Claimed(stored, Satisfied())
-            case b"held":
-                return Claimed(stored, Held(self._hold(more[1], more[0])))
+            case b"held" if hold is not None:
+                return Claimed(stored, Held(hold))
             case b"wait":
                 return Claimed(stored, Wait(more[0] / 1000))
             case _:
-                return Claimed(stored, Lead(int(more[0])))
+                return Claimed(stored, Lead(int(more[0]) if kind == b"lead" else 0))
 
     @_sound
     def publish(
@@ -322,12 +344,8 @@ class RedisStore:
         """
         name = self._throttle(key)
         answer = self._run(self._scripts.endpoint_hold, (name,))
-        if answer is None:
-            return None
-        try:
-            return self._codec.decode_hold(answer[1], answer[0] / 1000)
-        except UnreadableRecord:
-            return None  # Another version's, or under another key: who can read it heeds it.
+        # None also where it is another version's, or under another key: who can read it heeds it.
+        return None if answer is None else self._hold(answer[1], answer[0])
 
     @_sound
     def hold_endpoint(self, key: str, hold: Hold) -> None:
@@ -411,8 +429,8 @@ class RedisStore:
             return f"{SCHEMA}:{PLAIN}"
         return " ".join(f"{SCHEMA}:{ALGORITHM}:{key.id}" for key in self._keyring.load())
 
-    def _decoded(self, identity: Identity, found: Any, others: Iterable[bytes]) -> tuple[Stored | None, bool]:
-        """Return the record of an answer, and whether there is one that cannot be used."""
+    def _decoded(self, identity: Identity, found: Any, others: Iterable[bytes]) -> tuple[Stored | None, set[str]]:
+        """Return the record of an answer, and why there are some that cannot be used."""
         reasons = {self._reason(form) for form in others}
         stored: Stored | None = None
         if found:
@@ -428,14 +446,16 @@ class RedisStore:
                 else:
                     # Another record's bytes were put beside these numbers.
                     reasons.add("generation")
-        for reason in sorted(reasons):
+        for reason in sorted(reasons - {_NEW_KEY}):
             self._reports.tell(RecordRefused(identity.registration, identity.principal, reason))
-        return stored, bool(reasons)
+        return stored, reasons
 
     def _reason(self, form: bytes) -> str:
         """Return why a record of that form is not used."""
         if form == b"?":
             return "foreign"
+        if form.startswith(b"!"):
+            return "format"
         schema, _, rest = form.decode("ascii", "replace").partition(":")
         if schema != str(SCHEMA):
             return "schema"
@@ -446,16 +466,14 @@ class RedisStore:
         algorithm, _, key_id = rest.partition(":")
         if algorithm != ALGORITHM:
             return "algorithm"
-        # Looking for it makes the keyring look again, so that a key that was just given is there the next time.
-        return "key" if self._keyring.find(key_id) is None else "new key"
+        # Looking for it makes the keyring look again: a key that was just given is there now.
+        return "key" if self._keyring.find(key_id) is None else _NEW_KEY
 
-    def _hold(self, data: bytes, milliseconds: int) -> Hold:
-        problem: StoreError | None = None
+    def _hold(self, data: bytes, milliseconds: int) -> Hold | None:
         try:
             return self._codec.decode_hold(data, milliseconds / 1000)
-        except UnreadableRecord as error:
-            problem = error.fresh()
-        raise problem
+        except UnreadableRecord:
+            return None
 
 
 _OUTCOMES: Final[dict[bytes, SuspectOutcome]] = {b"suspect": "suspect", b"newer": "newer", b"cooling": "cooling"}

@@ -89,7 +89,7 @@ class RoundTrips:
         except Abort as abort:
             failure = abort.failure
         except TimeoutError:
-            failure = Failure("deadline", f"there was no complete answer within {timeout:g} seconds")
+            failure = Failure("deadline", f"there was no complete answer within {timeout:.3g} seconds")
         except ssl.SSLError:
             failure = Failure("tls", "the TLS connection failed")
         except OSError:

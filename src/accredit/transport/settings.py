@@ -72,7 +72,8 @@ class TransportSettings:
 
     def __post_init__(self) -> None:
         """Refuse what cannot work, before anything is sent."""
-        if not math.isfinite(self.connect_timeout) or self.connect_timeout <= 0:
+        limit: object = self.connect_timeout
+        if not isinstance(limit, int | float) or not math.isfinite(limit) or limit <= 0:
             raise ConfigurationError(
                 "The time limit for connecting must be a positive number of seconds.",
                 advice="Leave it out for 3 seconds.",
