@@ -17,8 +17,8 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_g
 from accredit import ConfigurationError, InvalidTokenError, TokenManager
 from accredit.core.guarding import Refusal
 from accredit.devserver import DevServer
-from accredit.resource_server import rule
-from accredit.resource_server.grpc import HEALTH, AioGrpcGuard, GrpcGuard, current_token
+from accredit.resource_server import public, rule
+from accredit.resource_server.grpc import HEALTH, REFLECTION, AioGrpcGuard, GrpcGuard, current_token
 from accredit.testing.tokens import TokenMaker
 from accredit.verifier import TokenVerifier
 from tests.rpc.guarded import ANSWERS, BLOCKING, SERVERS, guarded_server, verifier_of
@@ -282,6 +282,36 @@ def test_no_token_outside_a_guarded_call() -> None:
     with pytest.raises(ConfigurationError, match="no access token was verified"):
         current_token()
     asyncio.run(asyncio.sleep(0))
+
+
+@pytest.mark.parametrize("kind", [GrpcGuard, AioGrpcGuard])
+@pytest.mark.parametrize(
+    "rules",
+    [
+        [rule("/shop.Admin", "admin")],  # a service without "/*": no call has that name
+        [rule("/", "admin")],
+        [rule("/shop.Admin/Drop ", "admin")],
+        [rule("/shop.Admin /*", "admin")],
+        [public("/shop.Orders")],
+        ["/shop.Orders/*"],
+        [[HEALTH, "x"]],
+        [5],
+        [None],
+    ],
+    ids=str,
+)
+def test_a_rule_that_would_protect_nothing(verifier: TokenVerifier, kind: Any, rules: Any) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        kind(verifier, rules=rules)
+    assert caught.value.key == "rules"
+
+
+def test_rules_in_every_form(verifier: TokenVerifier) -> None:
+    names = ("/*", "/shop.Orders/*", "/shop.Orders/Get", "/Orders/Get", "/a/b/*", "/a/b/C")
+    forms: tuple[Any, ...] = (*([rule(name, "admin")] for name in names), [HEALTH, REFLECTION], HEALTH, REFLECTION)
+    for rules in forms:
+        GrpcGuard(verifier, rules=rules)
+        assert AioGrpcGuard(verifier, rules=rules)._needed("/shop.Orders/Get") is not None
 
 
 def test_what_makes_no_guard(verifier: TokenVerifier) -> None:

@@ -20,6 +20,7 @@ import contextvars
 import functools
 import inspect
 import logging
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 from typing import Any, ClassVar, Final
@@ -52,6 +53,8 @@ REFLECTION: Final[tuple[GuardRule, ...]] = (
 )
 _AUTHORIZATION: Final = "authorization"
 _CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
+# What a rule may be for: one method, and (with "/*" behind it) a service.
+_CALLABLE: Final = {False: re.compile(r"/[^\s/]+(/[^\s/]+)+"), True: re.compile(r"(/[^\s/]+)+")}
 _KINDS: Final = (
     ("unary_unary", grpc.unary_unary_rpc_method_handler),
     ("unary_stream", grpc.unary_stream_rpc_method_handler),
@@ -93,7 +96,7 @@ class _RpcGuard(Guard):
         *,
         scope: str | Iterable[str] = (),
         any_of: str | Iterable[str] = (),
-        rules: Iterable[GuardRule | Iterable[GuardRule]] = (),
+        rules: GuardRule | Iterable[GuardRule | Iterable[GuardRule]] = (),
         realm: str = "api",
         resource_metadata: str | None = None,
         retry_after: float = 10.0,
@@ -131,11 +134,19 @@ class _RpcGuard(Guard):
                 advice="Give an accredit.verifier.TokenVerifier, which has both faces.",
                 key="verifier",
             )
-        flat = [each for given in rules for each in ((given,) if isinstance(given, GuardRule) else given)]
+        flat = _flat(rules)
         if any(each.methods for each in flat):
             raise ConfigurationError(
                 "a rule is for HTTP methods, and gRPC knows only one.", advice="Leave methods out.", key="rules"
             )
+        for each in flat:
+            # A rule that no call could ever match would protect nothing, and nobody would notice.
+            if not (each.below if each.path == "/" else _CALLABLE[each.below].fullmatch(each.path)):
+                raise ConfigurationError(
+                    f"the rule for {each.path!r} is for no method that a call could name.",
+                    advice="Write '/package.Service/Method', '/package.Service/*' or '/*'.",
+                    key="rules",
+                )
         self._rules = Rules(flat, required_scope(scope, any_of))
 
     def _needed(self, method: str) -> RequiredScope | None:
@@ -263,6 +274,18 @@ def _aio_refusing(status: RpcStatus) -> Any:
         await context.abort(_CODES[status.code], status.details, status.trailing_metadata)
 
     return grpc.stream_stream_rpc_method_handler(refuse)
+
+
+def _flat(rules: GuardRule | Iterable[GuardRule | Iterable[GuardRule]]) -> list[GuardRule]:
+    """Return the rules one by one; those of a constant such as :data:`REFLECTION` are several."""
+    flat: list[Any] = []
+    for given in (rules,) if isinstance(rules, GuardRule) else rules:
+        flat += [given] if isinstance(given, GuardRule | str) or not isinstance(given, Iterable) else given
+    if not all(isinstance(each, GuardRule) for each in flat):
+        raise ConfigurationError(
+            "one of them is no rule.", advice="Make each with rule(...) or public(...), or give HEALTH.", key="rules"
+        )
+    return flat
 
 
 def _fields(details: Any) -> list[str | bytes]:
