@@ -43,8 +43,8 @@ class Person:
             self.complaints.append(message.text)
 
     def notice(self, text: str) -> None:
-        """Wait until the page says that."""
-        self.page.wait_for_function("text => document.getElementById('notice').textContent.includes(text)", arg=text)
+        """Wait until the page says that; between two pages there is nothing that could."""
+        self.page.wait_for_function("text => document.getElementById('notice')?.textContent.includes(text)", arg=text)
 
     def rows(self, name: str) -> list[str]:
         return [row.inner_text() for row in self.page.locator(f"tbody[data-live={name}] tr").all()]
