@@ -154,7 +154,8 @@ class _Call(grpc.Call, grpc.Future):  # type: ignore[type-arg]  # generic in the
         self._condition = threading.Condition()
         self._call = call  # the latest attempt, or what the call ended with in its place
         self._final = False  # nothing will come after it
-        self._turn: object | None = object()  # of the latest attempt, until its end was noticed
+        turn = object()
+        self._turn: object | None = turn  # of the latest attempt, until its end was noticed
         self._between = False  # it was refused, and a newer token is on its way
         self._again_then: _Again | None = None  # what happens then
         self._unwanted = False  # somebody cancelled it
@@ -163,14 +164,13 @@ class _Call(grpc.Call, grpc.Future):  # type: ignore[type-arg]  # generic in the
         self._answered = False
         self._callbacks: list[Callable[[], None]] = []
         self._timer: threading.Timer | None = None
-        self._watch(call)
+        self._watch(call, turn)
 
     # -- from attempt to attempt ------------------------------------------------------------------------------
 
-    def _watch(self, call: Any) -> None:
+    def _watch(self, call: Any, turn: object) -> None:
         # Weakly, and without the attempt: gRPC keeps these callbacks for as long as the attempt lasts, but cancels one
         # that its caller dropped.
-        turn = self._turn
         if not call.add_callback(functools.partial(_weakly(_Call._on_end, self), turn)):
             self._on_end(turn)
 
@@ -225,11 +225,12 @@ class _Call(grpc.Call, grpc.Future):  # type: ignore[type-arg]  # generic in the
         if another is None:
             self._settle(call)
             return
+        turn = object()
         with self._condition:
             unwanted = self._final
             if not unwanted:
                 self._call = another
-                self._turn = object()
+                self._turn = turn
                 self._between = False
                 self._let_go()
                 self._condition.notify_all()
@@ -238,7 +239,7 @@ class _Call(grpc.Call, grpc.Future):  # type: ignore[type-arg]  # generic in the
             return
         if self._callbacks:
             another.add_callback(functools.partial(_nothing, self))
-        self._watch(another)
+        self._watch(another, turn)
 
     def _settle(self, call: Any) -> bool:
         with self._condition:
