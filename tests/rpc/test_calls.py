@@ -69,12 +69,14 @@ def stale(door: Door, manager: TokenManager) -> str:
 # -- grpc ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_future(blocking: BlockingClient, door: Door, stale: str) -> None:
+def test_a_future(blocking: BlockingClient, door: Door, stale: str, server: DevServer) -> None:
+    server.hold()  # or it may be over before it is asked for a callback
     future = blocking.future("unary_unary")
     told: list[Any] = []
     called = threading.Event()
     future.add_done_callback(told.append)
     assert future.add_callback(called.set)
+    server.release()
     assert future.result(PATIENCE) == EXPECTED["unary_unary"]
     assert called.wait(PATIENCE)
     assert told == [future]
@@ -351,6 +353,7 @@ def test_the_deadline_of_a_call_that_waits_for_its_first_token(
 def test_the_deadline_of_a_call_between_two_attempts(blocking: BlockingClient, stale: str, server: DevServer,
                                                      door: Door, how: str) -> None:  # fmt: skip
     server.hold()
+    grpc.channel_ready_future(blocking.channel).result(PATIENCE)  # the handshake is no part of the deadline
     if how == "future":
         error = blocking.future("unary_unary", timeout=1.0).exception(PATIENCE)
     else:
@@ -484,6 +487,7 @@ def test_the_deadline_of_a_call_of_grpc_aio(
     async def scenario() -> None:
         async with AccreditAuth(using).aio_secure_channel(service.target, root_credentials(authority.pem)) as channel:
             given = b"a" if kind.startswith("unary") else [b"a", b"b"]
+            await channel.channel_ready()  # the handshake is no part of the deadline
             call = getattr(channel, kind)(path(kind))(given, timeout=0.1 if first else 1.0)
             with pytest.raises(aio.AioRpcError) as caught:
                 assert await call if not kind.endswith("stream") else [each async for each in call]
