@@ -81,7 +81,7 @@ def test_the_page_shows_the_demo_live(running: list[Running], browser: Any) -> N
     demo.await_end()
     # The server goes on, and the page works.
     page.get_by_role("button", name="Heal everything").click()
-    page.wait_for_function("() => document.getElementById('notice').textContent.includes('healed')")
+    page.wait_for_selector("#notice:has-text('healed')")
     page.context.close()
     out, _ = demo.interrupt()
     assert demo.process.returncode == 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 import httpx2
-from playwright.sync_api import BrowserContext, ConsoleMessage, Page
+from playwright.sync_api import BrowserContext, ConsoleMessage, Page, expect
 
 from accredit.core.secret import Secret
 from accredit.devserver import DevClient, DevConfig, DevServer
@@ -43,8 +43,8 @@ class Person:
             self.complaints.append(message.text)
 
     def notice(self, text: str) -> None:
-        """Wait until the page says that."""
-        self.page.wait_for_function("text => document.getElementById('notice').textContent.includes(text)", arg=text)
+        """Wait until the page says that; looked at from outside, since pages come and go, and run nothing at times."""
+        expect(self.page.locator("#notice")).to_contain_text(text, timeout=20_000)
 
     def rows(self, name: str) -> list[str]:
         return [row.inner_text() for row in self.page.locator(f"tbody[data-live={name}] tr").all()]
