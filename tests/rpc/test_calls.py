@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
 import pickle
 import threading
@@ -16,6 +17,7 @@ from grpc import aio
 
 from accredit import ConfigurationError, TokenManager, UnreachableError
 from accredit.devserver import DevServer
+from accredit.integrations import _grpc_sync
 from accredit.integrations._grpc_outcome import deadline_exceeded, locally_cancelled
 from accredit.integrations.grpc import AccreditAuth, NoTokenError
 from tests.rpc.service import (
@@ -67,12 +69,14 @@ def stale(door: Door, manager: TokenManager) -> str:
 # -- grpc ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_future(blocking: BlockingClient, door: Door, stale: str) -> None:
+def test_a_future(blocking: BlockingClient, door: Door, stale: str, server: DevServer) -> None:
+    server.hold()  # or it may be over before it is asked for a callback
     future = blocking.future("unary_unary")
     told: list[Any] = []
     called = threading.Event()
     future.add_done_callback(told.append)
     assert future.add_callback(called.set)
+    server.release()
     assert future.result(PATIENCE) == EXPECTED["unary_unary"]
     assert called.wait(PATIENCE)
     assert told == [future]
@@ -109,6 +113,131 @@ def test_a_future_that_is_dropped_is_cancelled(blocking: BlockingClient, door: D
     gc.collect()
     server.release()
     assert manager.get().value != stale
+    assert door.count == 1
+
+
+class Ended(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):
+    """Hands the first call on once it has ended: a service may be that quick."""
+
+    first = True
+
+    def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
+        call = continuation(client_call_details, request)
+        if self.first:
+            self.first = False
+            ended = threading.Event()
+            assert not call.add_callback(ended.set) or ended.wait(PATIENCE)
+        return call
+
+    intercept_unary_stream = intercept_unary_unary
+
+
+@pytest.fixture
+def quick(service: Running, authority: Authority, auth: AccreditAuth) -> Iterator[BlockingClient]:
+    """Give a client whose first attempt has ended by the time the library looks."""
+    with grpc.secure_channel(service.target, root_credentials(authority.pem)) as channel:
+        yield BlockingClient(grpc.intercept_channel(channel, auth.interceptor(f"https://{service.target}"), Ended()))
+
+
+@pytest.mark.parametrize("kind", ["unary_unary", "unary_stream"])
+def test_what_ends_at_once_keeps_nobody_waiting(quick: BlockingClient, door: Door, stale: str, server: DevServer,
+                                                kind: str) -> None:  # fmt: skip
+    server.hold()
+    call = quick.future(kind) if kind == "unary_unary" else quick.stub(kind)(b"a", timeout=PATIENCE)
+    server.wait_for_waiting(1)
+    assert call.running()
+    server.release()
+    assert (call.result(PATIENCE) if kind == "unary_unary" else list(call)) == EXPECTED[kind]
+    assert door.count == 2
+
+
+def test_what_ends_at_once_and_well(quick: BlockingClient, door: Door) -> None:
+    future = quick.future("unary_unary")
+    assert future.done()
+    assert (future.result(), future.code()) == (b"got a", grpc.StatusCode.OK)
+    told: list[Any] = []
+    future.add_done_callback(told.append)
+    assert told == [future]
+    assert door.count == 1
+
+
+def test_a_blocking_call_is_sent_again_on_the_thread_of_its_caller(service: Running, authority: Authority,
+                                                                   auth: AccreditAuth, stale: str) -> None:  # fmt: skip
+    threads: list[int] = []
+
+    class Notes(grpc.UnaryUnaryClientInterceptor):
+        def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
+            threads.append(threading.get_ident())
+            return continuation(client_call_details, request)
+
+    with grpc.secure_channel(service.target, root_credentials(authority.pem)) as channel:
+        noting = grpc.intercept_channel(channel, auth.interceptor(f"https://{service.target}"), Notes())
+        assert BlockingClient(noting).call("unary_unary") == b"got a"
+    assert threads == [threading.get_ident()] * 2
+
+
+def test_a_future_that_is_asked_for_a_callback_between_two_attempts_and_dropped(
+    blocking: BlockingClient, door: Door, stale: str, server: DevServer
+) -> None:
+    server.hold()
+    future = blocking.future("unary_unary")
+    server.wait_for_waiting(1)
+    between = functools.partial(getattr, future, "_between")
+    eventually(between)
+    del between
+    done = threading.Event()
+    assert future.add_callback(done.set)
+    del future
+    gc.collect()
+    server.release()
+    assert done.wait(PATIENCE)
+    assert door.count == 2
+
+
+def test_a_future_that_is_asked_for_a_callback_while_the_news_of_its_end_is_on_its_way(
+    blocking: BlockingClient, door: Door, stale: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrived, go_on, done = threading.Event(), threading.Event(), threading.Event()
+    weakly = _grpc_sync._weakly
+
+    def late(method: Any, owner: Any) -> Any:
+        call = weakly(method, owner)
+
+        def arrive(*arguments: Any) -> None:
+            arrived.set()
+            assert go_on.wait(PATIENCE)
+            call(*arguments)
+
+        return arrive
+
+    monkeypatch.setattr(_grpc_sync, "_weakly", late)
+    future = blocking.future("unary_unary")
+    assert arrived.wait(PATIENCE)
+    future.add_done_callback(lambda future: done.set())
+    del future
+    gc.collect()
+    go_on.set()
+    assert done.wait(PATIENCE)
+    assert door.count == 2
+
+
+def test_cancelling_a_call_that_was_refused_already(blocking: BlockingClient, door: Door, stale: str,
+                                                    monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    arrived, go_on = threading.Event(), threading.Event()
+    judge = _grpc_sync._Attempts.is_worth_another
+
+    def slowly(attempts: Any, call: Any) -> bool:
+        worth = judge(attempts, call)
+        arrived.set()
+        assert go_on.wait(PATIENCE)
+        return worth
+
+    monkeypatch.setattr(_grpc_sync._Attempts, "is_worth_another", slowly)
+    future = blocking.future("unary_unary")
+    assert arrived.wait(PATIENCE)
+    assert not future.cancel()
+    go_on.set()
+    assert future.exception(PATIENCE).code() is grpc.StatusCode.UNAUTHENTICATED
     assert door.count == 1
 
 
@@ -149,6 +278,7 @@ def test_a_stream_whose_status_is_asked_for_first(blocking: BlockingClient, door
 
 def test_cancelling_between_two_attempts(blocking: BlockingClient, door: Door, stale: str, server: DevServer) -> None:
     server.hold()
+    door.gathers = 2  # or the stream may begin when the token is suspect, and wait for another one before it is sent
     future = blocking.future("unary_unary")
     stream = blocking.stub("unary_stream")(b"a", timeout=PATIENCE)
     heard: list[Any] = []
@@ -224,6 +354,7 @@ def test_the_deadline_of_a_call_that_waits_for_its_first_token(
 def test_the_deadline_of_a_call_between_two_attempts(blocking: BlockingClient, stale: str, server: DevServer,
                                                      door: Door, how: str) -> None:  # fmt: skip
     server.hold()
+    grpc.channel_ready_future(blocking.channel).result(PATIENCE)  # the handshake is no part of the deadline
     if how == "future":
         error = blocking.future("unary_unary", timeout=1.0).exception(PATIENCE)
     else:
@@ -357,6 +488,7 @@ def test_the_deadline_of_a_call_of_grpc_aio(
     async def scenario() -> None:
         async with AccreditAuth(using).aio_secure_channel(service.target, root_credentials(authority.pem)) as channel:
             given = b"a" if kind.startswith("unary") else [b"a", b"b"]
+            await channel.channel_ready()  # the handshake is no part of the deadline
             call = getattr(channel, kind)(path(kind))(given, timeout=0.1 if first else 1.0)
             with pytest.raises(aio.AioRpcError) as caught:
                 assert await call if not kind.endswith("stream") else [each async for each in call]

@@ -11,7 +11,7 @@ import contextvars
 import functools
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, Self
 
@@ -68,9 +68,7 @@ class Interceptor(
         plan, token = begun
         attempts = _Attempts(self._planner, plan, continuation, details, requests or requests_of(given))
         call = attempts.send(token)
-        if not call.done():
-            return _Call(attempts, call)
-        return _heal(attempts, call)
+        return _heal(attempts, call) if _is_over(call) else _Call(attempts, call)
 
     def _begin(self, details: Any) -> tuple[Plan, AccessToken] | LocalOutcome | None:
         plan: Plan | None = None
@@ -118,6 +116,16 @@ class _Attempts:
         return self.plan.is_worth_a_retry(metadata, replayable=replayable, retried=retried)
 
 
+def _is_over(call: Any) -> bool:
+    """Tell whether a call was over before it was handed on, so that its caller expects to wait.
+
+    A future, or a stream, may have ended by now as well, if the service was quick; its caller is not to wait for all
+    that. gRPC tells nobody which of them was asked for, but those two can be iterated, and what a blocking call ends
+    with cannot.
+    """
+    return call.done() and (isinstance(call, LocalOutcome) or not isinstance(call, Iterator))
+
+
 def _heal(attempts: _Attempts, call: Any) -> Any:
     """Return a call that has ended, or the one that was made in its place."""
     if not attempts.is_worth_another(call):
@@ -130,7 +138,7 @@ def _heal(attempts: _Attempts, call: Any) -> Any:
     if newer is None:
         return call
     again = attempts.send(newer)
-    if not again.done():
+    if not _is_over(again):
         return _Call(attempts, again)
     attempts.is_worth_another(again)
     return again
@@ -146,26 +154,31 @@ class _Call(grpc.Call, grpc.Future):  # type: ignore[type-arg]  # generic in the
         self._condition = threading.Condition()
         self._call = call  # the latest attempt, or what the call ended with in its place
         self._final = False  # nothing will come after it
+        turn = object()
+        self._turn: object | None = turn  # of the latest attempt, until its end was noticed
         self._between = False  # it was refused, and a newer token is on its way
+        self._again_then: _Again | None = None  # what happens then
+        self._unwanted = False  # somebody cancelled it
         self._reading = 0  # threads that wait for a response
         self._judge_later = False
         self._answered = False
         self._callbacks: list[Callable[[], None]] = []
         self._timer: threading.Timer | None = None
-        self._watch(call)
+        self._watch(call, turn)
 
     # -- from attempt to attempt ------------------------------------------------------------------------------
 
-    def _watch(self, call: Any) -> None:
+    def _watch(self, call: Any, turn: object) -> None:
         # Weakly, and without the attempt: gRPC keeps these callbacks for as long as the attempt lasts, but cancels one
         # that its caller dropped.
-        if not call.add_callback(_weakly(_Call._on_end, self)):
-            self._on_end()
+        if not call.add_callback(functools.partial(_weakly(_Call._on_end, self), turn)):
+            self._on_end(turn)
 
-    def _on_end(self) -> None:
+    def _on_end(self, turn: object) -> None:
         with self._condition:
-            if self._final or self._between:
+            if self._final or self._turn is not turn:
                 return
+            self._turn = None
             call = self._call
             if self._reading:
                 # A thread may have a response in hand, and only it knows.
@@ -179,16 +192,23 @@ class _Call(grpc.Call, grpc.Future):  # type: ignore[type-arg]  # generic in the
         if self._answered or not attempts.is_worth_another(call):
             self._settle(call)
             return
+        again = _Again(_weakly(_Call._again, self), call)
         with self._condition:
             if self._final:
                 return
-            self._between = True
-            self._start_timer()
+            # Who cancels an attempt that was refused already must not get another one for it.
+            goes_on = not self._unwanted
+            if goes_on:
+                self._between = True
+                self._again_then = again
+                self._hold_on()
+                self._start_timer()
+        if not goes_on:
+            self._settle(call)
+            return
         plan = attempts.plan
         assert plan.token is not None
-        # As long as somebody is to be called back, the call is not dropped.
-        again = functools.partial(_Call._again, self) if self._callbacks else _weakly(_Call._again, self)
-        attempts.tokens.replacement_then(plan.slot, plan.token, plan.origin, functools.partial(_swap, again, call))
+        attempts.tokens.replacement_then(plan.slot, plan.token, plan.origin, again)
 
     def _again(self, newer: AccessToken | None, call: Any) -> None:
         if newer is None:
@@ -205,19 +225,21 @@ class _Call(grpc.Call, grpc.Future):  # type: ignore[type-arg]  # generic in the
         if another is None:
             self._settle(call)
             return
+        turn = object()
         with self._condition:
             unwanted = self._final
             if not unwanted:
                 self._call = another
+                self._turn = turn
                 self._between = False
-                self._stop_timer()
+                self._let_go()
                 self._condition.notify_all()
         if unwanted:
             another.cancel()
             return
         if self._callbacks:
             another.add_callback(functools.partial(_nothing, self))
-        self._watch(another)
+        self._watch(another, turn)
 
     def _settle(self, call: Any) -> bool:
         with self._condition:
@@ -226,7 +248,7 @@ class _Call(grpc.Call, grpc.Future):  # type: ignore[type-arg]  # generic in the
             self._call = call
             self._final = True
             self._between = False
-            self._stop_timer()
+            self._let_go()
             callbacks, self._callbacks = self._callbacks, []
             self._condition.notify_all()
         for callback in callbacks:
@@ -240,7 +262,15 @@ class _Call(grpc.Call, grpc.Future):  # type: ignore[type-arg]  # generic in the
             self._timer.daemon = True
             self._timer.start()
 
-    def _stop_timer(self) -> None:
+    def _hold_on(self) -> None:
+        # As long as somebody is to be called back, the call is not dropped.
+        if self._again_then is not None and self._callbacks:
+            self._again_then.owner = self
+
+    def _let_go(self) -> None:
+        if self._again_then is not None:
+            self._again_then.owner = None
+            self._again_then = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -298,6 +328,7 @@ class _Call(grpc.Call, grpc.Future):  # type: ignore[type-arg]  # generic in the
 
     def cancel(self) -> bool:
         with self._condition:
+            self._unwanted = True
             between, call = self._between, self._call
         if between and self._settle(locally_cancelled()):
             return True
@@ -308,9 +339,12 @@ class _Call(grpc.Call, grpc.Future):  # type: ignore[type-arg]  # generic in the
             if self._final:
                 return False
             self._callbacks.append(callback)
-            call = self._call
+            call, turn = self._call, self._turn
+            self._hold_on()
         # A call that somebody waits for in this way must not be dropped.
-        call.add_callback(functools.partial(_nothing, self))
+        if not call.add_callback(functools.partial(_nothing, self)) and turn is not None:
+            # The attempt has ended, and the news may be on its way to a call that is dropped by then.
+            self._on_end(turn)
         return True
 
     # -- grpc.Future ----------------------------------------------------------------------------------------------
@@ -386,6 +420,18 @@ class _Call(grpc.Call, grpc.Future):  # type: ignore[type-arg]  # generic in the
             self._judge(call)
 
 
+class _Again:
+    """What comes after a renewal. It holds on to its call only while that is its owner."""
+
+    def __init__(self, then: Callable[..., None], refused: Any) -> None:
+        self._then = then
+        self._refused = refused
+        self.owner: _Call | None = None
+
+    def __call__(self, newer: AccessToken | None) -> None:
+        self._then(newer, self._refused)
+
+
 def _weakly(method: Callable[..., Any], owner: Any) -> Callable[..., None]:
     reference = weakref.ref(owner)
 
@@ -395,10 +441,6 @@ def _weakly(method: Callable[..., Any], owner: Any) -> Callable[..., None]:
             method(it, *arguments)
 
     return call
-
-
-def _swap(function: Callable[..., Any], last: Any, first: Any) -> None:
-    function(first, last)
 
 
 def _nothing(_owner: object) -> None:
