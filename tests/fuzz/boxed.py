@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import resource
 import sys
 import tempfile
 from pathlib import Path
@@ -54,6 +55,8 @@ def planted(data: bytes) -> None:
 
 def main(arguments: list[str]) -> None:
     """Run the target that the first argument names."""
+    # What is limited is the highest peak of this process, and that began with the peak of whoever started it.
+    inherited = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     atheris = importlib.import_module("atheris")  # It has no types, and is not there on every system.
     name, folder, *rest = arguments
     with atheris.instrument_imports(include=["accredit"], enable_loader_override=False):
@@ -67,7 +70,7 @@ def main(arguments: list[str]) -> None:
         each.mkdir(parents=True, exist_ok=True)
     options = [
         f"-timeout={SECONDS}",
-        f"-rss_limit_mb={MEGABYTES}",
+        f"-rss_limit_mb={MEGABYTES + inherited}",
         f"-max_len={checks.MAX_INPUT}",
         "-len_control=20",
         f"-dict={SEEDS / 'words.dict'}",

@@ -57,7 +57,8 @@ def test_the_seeds_of_the_tests_hold_every_profile_and_every_kind_of_fault() -> 
 
 def test_the_seeds_do_what_the_invariants_are_about() -> None:
     """Seeds in which nothing happens would hold every invariant."""
-    worlds = [World(draw(seed)) for seed in range(60)]
+    # In one of them an answer of the server is lost in a way that costs a token; that is rare.
+    worlds = [World(draw(seed)) for seed in (*range(60), 213)]
     results = [world.run() for world in worlds]
     assert sum(result.hand_outs for result in results) > 5_000
     assert sum(result.errors for result in results) > 50

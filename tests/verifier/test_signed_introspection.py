@@ -40,6 +40,11 @@ class TestSigned:
         (question,) = [request for request in world.server.requests if request.method == "POST"]
         assert ("accept", "application/token-introspection+jwt") in question.headers
 
+    def test_good_for_a_while(self) -> None:
+        world = world_of(signed=True)
+        world.server.about = lambda _: self.statement(world, exp=world.clock.wall() + 60)
+        assert world.verifier.verify(OPAQUE).client_id == "orders"
+
     def test_inactive(self) -> None:
         world = world_of(signed=True)
         world.server.about = self.statement(world, token_introspection={"active": False})
