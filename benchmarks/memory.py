@@ -221,7 +221,7 @@ def _oauthlib(_count: int) -> Get:
         session = sessions.get(number)
         if session is None:
             token = {**_settings(number)["token"], "expires_at": time.time() + 3600}
-            session = sessions[number] = module.OAuth2Session(client=backend("orders-worker", token=token))
+            session = sessions[number] = module.OAuth2Session(client=backend("orders-worker"), token=token)
         return session.token["access_token"]
 
     return get
